@@ -1,0 +1,105 @@
+/** How one error looks from outside. `retryAfterS` goes out as `Retry-After` (seconds). */
+export interface ErrorKind {
+  /** HTTP status. */
+  status: number
+  /** Whether sending the same request again may help. */
+  retry: boolean
+  /** What it means and what to do, for the one who reads it. */
+  sentence: string
+  retryAfterS?: number
+}
+
+/**
+ * Every error that a caller or reader can meet. `docs/errors.md` lists the same table; a test compares them.
+ * The `turn` half never answers a request: it is the `code` of a `failed` event in a log.
+ */
+export const ERRORS = {
+  invalid_request: { status: 400, retry: false, sentence: 'The request is malformed; the message names the field.' },
+  invalid_cursor: {
+    status: 400,
+    retry: false,
+    sentence: 'The cursor is not one this gateway gave out. Start without Last-Event-ID and ?after=.',
+  },
+  unsupported_parameter: {
+    status: 400,
+    retry: false,
+    sentence: 'This gateway cannot do what the parameter asks for. Leave it out.',
+  },
+  unauthorized: {
+    status: 401,
+    retry: false,
+    sentence: 'No valid API key. Send the header "Authorization: Bearer <key>".',
+  },
+  not_found: { status: 404, retry: false, sentence: 'Nothing with this id is known to you. It may have expired.' },
+  model_not_found: {
+    status: 404,
+    retry: false,
+    sentence: 'No pool of this name. GET /v1/models lists the pools you may use.',
+  },
+  unknown_url: { status: 404, retry: false, sentence: 'There is no such route.' },
+  method_not_allowed: { status: 405, retry: false, sentence: 'The route exists, but not with this method.' },
+  body_too_large: { status: 413, retry: false, sentence: 'The body is larger than MAX_BODY_BYTES allows.' },
+  unsupported_media_type: {
+    status: 415,
+    retry: false,
+    sentence: 'The body must be JSON: send the header "Content-Type: application/json".',
+  },
+  idempotency_key_reused: {
+    status: 422,
+    retry: false,
+    sentence: 'This Idempotency-Key was used with another body. Use a new key for a new message.',
+  },
+  queue_full: {
+    status: 429,
+    retry: true,
+    retryAfterS: 5,
+    sentence: 'The session has as many waiting messages as it may hold. Wait for a turn to end, or cancel one.',
+  },
+  internal: { status: 500, retry: true, sentence: 'A bug in the gateway. The log line with this request id says more.' },
+  turn_failed: { status: 502, retry: false, sentence: 'The agent did not finish the turn; the message says why.' },
+  store_unavailable: {
+    status: 503,
+    retry: true,
+    retryAfterS: 2,
+    sentence: 'Redis cannot be reached at the moment. Send the same request again with the same Idempotency-Key.',
+  },
+  draining: { status: 503, retry: true, retryAfterS: 1, sentence: 'This replica is leaving. Send the request again.' },
+  wait_limit: {
+    status: 504,
+    retry: false,
+    sentence: 'The turn is still running. Follow it: GET /api/v1/interactions/<id>/events.',
+  },
+} as const satisfies Record<string, ErrorKind>
+
+export type ErrorCode = keyof typeof ERRORS
+
+/** Codes with which the gateway itself ends a turn; an agent's `failed` event brings its own code. */
+export const TURN_ERRORS = {
+  agent_unavailable: 'No agent of the pool took the turn in time. Check that an agent is connected.',
+  agent_disconnected: 'The agent went away in the middle of its answer and did not come back in time.',
+  agent_silent: 'The agent took the turn and then said nothing until the deadline.',
+  attempts_exhausted: 'The turn was handed to agents as often as allowed, and none answered.',
+  stale: 'The turn waited longer than STALE_AFTER_MS without any output.',
+  log_full: 'The answer grew past the limit of a log (MAX_LOG_EVENTS, MAX_LOG_BYTES).',
+  thread_gone: "The agent's thread could not be loaded any more. The next message starts a new one.",
+} as const
+
+export type TurnErrorCode = keyof typeof TURN_ERRORS
+
+/** What a caller must see. Thrown in core and surfaces; one handler per surface renders it. */
+export class ThroughlineError extends Error {
+  readonly code: ErrorCode
+  /** The offending field, such as `messages[0].content`. */
+  readonly param: string | undefined
+
+  constructor(code: ErrorCode, detail?: { message?: string; param?: string; cause?: unknown }) {
+    super(detail?.message ?? ERRORS[code].sentence, detail?.cause === undefined ? undefined : { cause: detail.cause })
+    this.name = 'ThroughlineError'
+    this.code = code
+    this.param = detail?.param
+  }
+
+  get kind(): ErrorKind {
+    return ERRORS[this.code]
+  }
+}

@@ -1,0 +1,83 @@
+import type { EntryKind, EntryStatus, LogEvent, StopReason, Usage } from './events.js'
+import type { Status } from './interaction.js'
+
+/** One piece of an answer, in order of first appearance. `text` is its whole content so far. */
+export interface Entry {
+  id: string
+  kind: EntryKind
+  text: string
+  name?: string
+  status?: EntryStatus
+}
+
+/** What a reader of a log knows after event `n`. Everything shown anywhere is a function of this. */
+export interface Turn {
+  n: number
+  status: Status
+  attempt: number
+  entries: Entry[]
+  thread?: string
+  title?: string
+  usage?: Usage
+  stopReason?: StopReason
+  error?: { code: string; message: string }
+}
+
+export const emptyTurn = (): Turn => ({ n: 0, status: 'queued', attempt: 0, entries: [] })
+
+/** The one reducer: the state after `event`. Pure; entries that an event does not touch are shared. */
+export function fold(turn: Turn, event: LogEvent): Turn {
+  return { ...apply(turn, event), n: event.n }
+}
+
+function apply(turn: Turn, event: LogEvent): Turn {
+  switch (event.type) {
+    case 'submitted':
+      return { ...turn, status: event.queued > 0 ? 'queued' : 'waiting' }
+    case 'dispatched':
+      return { ...turn, status: 'waiting', attempt: event.attempt }
+    case 'reset': // the answer begins anew: what was shown is void
+      return { ...turn, status: 'waiting', entries: [] }
+    case 'entry.append':
+      return touch(turn, event.entry, event.kind, (e) => ({ ...e, text: e.text + event.text }))
+    case 'entry.replace':
+      return touch(turn, event.entry, event.kind, (e) => ({ ...e, text: e.text.slice(0, event.offset) + event.text }))
+    case 'entry.set':
+      return touch(turn, event.entry, event.kind, (e) => ({
+        ...e,
+        ...(event.name !== undefined && { name: event.name }),
+        ...(event.status !== undefined && { status: event.status }),
+      }))
+    case 'thread':
+      return { ...turn, thread: event.thread }
+    case 'title':
+      return { ...turn, title: event.title }
+    case 'usage':
+      return { ...turn, usage: event.usage }
+    case 'completed':
+      return { ...turn, status: 'completed', stopReason: event.reason }
+    case 'failed':
+      return { ...turn, status: 'failed', error: { code: event.code, message: event.message } }
+    case 'cancelled':
+      return { ...turn, status: 'cancelled' }
+  }
+}
+
+function touch(turn: Turn, id: string, kind: EntryKind | undefined, change: (entry: Entry) => Entry): Turn {
+  const at = turn.entries.findLastIndex((e) => e.id === id)
+  const entries = turn.entries.slice()
+  if (at < 0) entries.push(change({ id, kind: kind ?? 'text', text: '' }))
+  else entries[at] = change(entries[at]!)
+  return { ...turn, status: 'streaming', entries }
+}
+
+/** The answer as plain text: the text entries, a blank line between them. */
+export const outputText = (turn: Pick<Turn, 'entries'>): string =>
+  turn.entries
+    .filter((e) => e.kind === 'text' && e.text !== '')
+    .map((e) => e.text)
+    .join('\n\n')
+
+/** Whether a tool call is still running; its silence is not the agent's silence. */
+export const hasOpenTool = (turn: Turn): boolean =>
+  turn.entries.some((e) => e.kind === 'tool_call' && (e.status === 'pending' || e.status === 'in_progress'))
