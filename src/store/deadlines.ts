@@ -1,0 +1,49 @@
+import { sessionOf, type InteractionId } from '../protocol/ids.js'
+import { DEADLINE_SHARDS, type Keys } from './keys.js'
+import type { Database } from './redis.js'
+
+/**
+ * What must be looked at, by when (ms of Redis time). Every interaction that is not sealed stands here; a line too much
+ * is found idle by the sweep and removed.
+ */
+export class DeadlineIndex {
+  readonly #db: Database
+  readonly #keys: Keys
+  readonly #ttlMs: number
+
+  constructor(db: Database, keys: Keys, ttlMs: number) {
+    this.#db = db
+    this.#keys = keys
+    this.#ttlMs = ttlMs
+  }
+
+  /** Sets when to look. With `sooner`, only if that is earlier than what was set. */
+  async look(id: InteractionId, atMs: number, how: 'set' | 'sooner' = 'set'): Promise<void> {
+    const key = this.#shardOf(id)
+    await this.#db.run((redis) => {
+      const both = redis.multi()
+      if (how === 'sooner') both.zadd(key, 'LT', atMs, id)
+      else both.zadd(key, atMs, id)
+      return both.pexpire(key, this.#ttlMs).exec()
+    })
+  }
+
+  async drop(id: InteractionId): Promise<void> {
+    await this.#db.run((redis) => redis.zrem(this.#shardOf(id), id))
+  }
+
+  /** At most `limit` interactions of a shard that are due, the longest overdue first. */
+  async due(shard: number, nowMs: number, limit: number): Promise<InteractionId[]> {
+    return (await this.#db.run((redis) =>
+      redis.zrangebyscore(this.#keys.deadlines(shard), '-inf', nowMs, 'LIMIT', 0, limit),
+    )) as InteractionId[]
+  }
+
+  get shards(): number[] {
+    return Array.from({ length: DEADLINE_SHARDS }, (_, shard) => shard)
+  }
+
+  #shardOf(id: InteractionId): string {
+    return this.#keys.deadlines(this.#keys.deadlineShard(sessionOf(id)))
+  }
+}

@@ -1,0 +1,108 @@
+import { decode, encode, isOutput, type AgentEvent, type LogEvent } from '../protocol/events.js'
+import { sessionOf, type InteractionId, type RequestId } from '../protocol/ids.js'
+import type { Keys } from './keys.js'
+import type { Database } from './redis.js'
+import type { Scripts } from './scripts.js'
+
+/** Events read at a time; a resume of any length costs one page of memory. */
+export const PAGE = 500
+
+export interface Batch {
+  interaction: InteractionId
+  request: RequestId
+  epoch: number
+  /** Tip of the log as the writer last saw it, 0 when it has not. */
+  expectedTip: number
+  /** The agent's number of the first event. */
+  first: number
+  events: AgentEvent[]
+  /** Name for the log's next incarnation, used only when Redis turns out to have lost its tail. */
+  incarnation: string
+}
+
+export type AppendAnswer =
+  | { word: 'ok'; tip: number; after: number; next: InteractionId | '' }
+  /** Redis has less than the writer thinks, or less than the batch needs: send again from `after + 1`. */
+  | { word: 'rewound' | 'hole'; tip: number; after: number }
+  | { word: 'ended'; status: string; after: number }
+  | { word: 'superseded'; epoch: number }
+  | { word: 'fenced'; request: string }
+  | { word: 'full' | 'gone' }
+
+/** What goes over the live channel of a session for each batch. `events` is null for a large one: read the log. */
+export interface LiveBatch {
+  interaction: InteractionId
+  incarnation: string
+  first: number
+  count: number
+  at: number
+  events: Record<string, unknown>[] | null
+}
+
+/** The append-only events of an interaction. */
+export class Log {
+  readonly #db: Database
+  readonly #scripts: Scripts
+  readonly #keys: Keys
+  readonly #limits: { maxEvents: number; maxBytes: number }
+
+  constructor(db: Database, scripts: Scripts, keys: Keys, limits: { maxEvents: number; maxBytes: number }) {
+    this.#db = db
+    this.#scripts = scripts
+    this.#keys = keys
+    this.#limits = limits
+  }
+
+  /** Writes a batch, fenced and without repeats: the same call may be made again after any failure. */
+  async append(batch: Batch): Promise<AppendAnswer> {
+    const last = batch.events.at(-1)
+    const end = last && (last.type === 'completed' || last.type === 'failed') ? last : undefined
+    const said = <T extends AgentEvent['type']>(type: T) =>
+      batch.events.findLast((e): e is Extract<AgentEvent, { type: T }> => e.type === type)
+    const usage = said('usage')?.usage
+    const [word, a, b, c] = await this.#scripts.run('append', sessionOf(batch.interaction), [
+      batch.interaction,
+      batch.request,
+      batch.epoch,
+      batch.expectedTip,
+      batch.first,
+      batch.incarnation,
+      this.#limits.maxEvents,
+      this.#limits.maxBytes,
+      batch.events.some(isOutput) ? '1' : '0',
+      end?.type ?? '',
+      end?.type === 'failed' ? end.code : '',
+      end?.type === 'failed' ? end.message : '',
+      said('thread')?.thread ?? '',
+      said('title')?.title ?? '',
+      usage ? JSON.stringify(usage) : '',
+      end?.type === 'completed' ? end.reason : '',
+      ...batch.events.map(encode),
+    ])
+    switch (word) {
+      case 'ok':
+        return { word, tip: Number(a), after: Number(b), next: c as InteractionId | '' }
+      case 'rewound':
+      case 'hole':
+        return { word, tip: Number(a), after: Number(b) }
+      case 'ended':
+        return { word, status: String(a), after: Number(b) }
+      case 'superseded':
+        return { word, epoch: Number(a || 0) }
+      case 'fenced':
+        return { word, request: String(a) }
+      default:
+        return { word: word as 'full' | 'gone' }
+    }
+  }
+
+  /** At most `limit` events after number `after`. */
+  async read(id: InteractionId, after: number, limit = PAGE): Promise<LogEvent[]> {
+    const rows = await this.#db.run((redis) =>
+      redis.xrange(this.#keys.log(id), `(${after}-0`, '+', 'COUNT', limit),
+    )
+    return (rows as [string, string[]][]).map(([entryId, fields]) =>
+      decode(Number.parseInt(entryId, 10), Number(fields[3]), fields[1]!),
+    )
+  }
+}

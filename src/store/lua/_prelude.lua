@@ -1,0 +1,100 @@
+-- Shared by every script of a session. KEYS[1] is the session's hash; all other keys of the session share its hash tag,
+-- hence its slot, and are named from it here: which ones a transition touches (the next queued interaction) is known
+-- only inside the transaction.
+-- ARGV[1] session TTL, ms · ARGV[2] resume window, ms · ARGV[3…] the script's own.
+local session = KEYS[1]
+local base = string.sub(session, 1, -8) -- without 'session'
+local session_ttl, resume_window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local NUDGE_ABOVE = 32768 -- bytes; a larger batch is announced, and read from the log
+
+local function clock()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+local at = clock()
+
+local function interaction_key(id) return base .. 'interaction:' .. id end
+local function log_key(id) return base .. 'log:' .. id end
+local queue, lease, history = base .. 'queue', base .. 'lease', base .. 'interactions'
+
+local function get(key, field) return redis.call('HGET', key, field) or '' end
+local function number(key, field) return tonumber(redis.call('HGET', key, field) or '0') end
+local function ended(status) return status == 'completed' or status == 'failed' or status == 'cancelled' end
+
+local function wake() redis.call('SPUBLISH', base .. 'wake', '') end
+
+-- Keeps what belongs to a session alive as long as the session; a tenth of the TTL must have passed, so it is cheap.
+local function touch()
+  if redis.call('PTTL', session) > session_ttl * 0.9 then return end
+  redis.call('PEXPIRE', session, session_ttl)
+  redis.call('PEXPIRE', history, session_ttl)
+  redis.call('PEXPIRE', queue, session_ttl)
+  for _, id in ipairs(redis.call('LRANGE', history, 0, -1)) do
+    redis.call('PEXPIRE', interaction_key(id), session_ttl)
+  end
+end
+
+-- Numbers events, writes them to the log and tells the live channel. Gives the new tip.
+local function record(id, events)
+  local key, log = interaction_key(id), log_key(id)
+  local tip, bytes = number(key, 'tip'), 0
+  local first = tip + 1
+  for _, event in ipairs(events) do
+    tip = tip + 1
+    bytes = bytes + #event
+    redis.call('XADD', log, tip .. '-0', 'e', event, 't', at)
+  end
+  redis.call('HSET', key, 'tip', tip)
+  redis.call('HINCRBY', key, 'bytes', bytes)
+  redis.call('PEXPIRE', log, session_ttl)
+  redis.call('PEXPIRE', key, session_ttl)
+  local body = bytes > NUDGE_ABOVE and 'null' or '[' .. table.concat(events, ',') .. ']'
+  redis.call('SPUBLISH', base .. 'live', '{"interaction":"' .. id .. '","incarnation":"' .. get(key, 'incarnation')
+    .. '","first":' .. first .. ',"count":' .. #events .. ',"at":' .. at .. ',"events":' .. body .. '}')
+  return tip
+end
+
+-- Gives an interaction the session's one place.
+local function start(id)
+  redis.call('HSET', interaction_key(id), 'status', 'waiting', 'startedAt', at, 'lastActivityAt', at)
+  redis.call('HSET', session, 'waitingInteractionId', id, 'requestStartedAt', at, 'updatedAt', at)
+  redis.call('HINCRBY', session, 'turns', 1)
+end
+
+-- After an end: clears the three waiting fields and starts the next queued turn. Gives its id, or ''.
+local function advance()
+  redis.call('HDEL', session, 'waitingInteractionId', 'lastRequestId', 'requestStartedAt')
+  redis.call('HSET', session, 'updatedAt', at)
+  local id = redis.call('LPOP', queue)
+  while id do
+    if get(interaction_key(id), 'status') == 'queued' then
+      start(id)
+      return id
+    end
+    id = redis.call('LPOP', queue)
+  end
+  return ''
+end
+
+-- Makes an interaction final; its last event is in the log already. Gives the next turn's id, or ''.
+local function close(id, status, code, message)
+  local key = interaction_key(id)
+  redis.call('HSET', key, 'status', status, 'endedAt', at)
+  if code ~= '' then redis.call('HSET', key, 'errorCode', code, 'errorMessage', message) end
+  redis.call('PEXPIRE', log_key(id), resume_window)
+  touch()
+  local following = ''
+  if get(session, 'waitingInteractionId') == id then following = advance() end
+  wake()
+  return following
+end
+
+local function fail(id, code, message)
+  record(id, { cjson.encode({ type = 'failed', code = code, message = message }) })
+  return close(id, 'failed', code, message)
+end
+
+local function cancel(id, reason)
+  record(id, { cjson.encode({ type = 'cancelled', reason = reason }) })
+  return close(id, 'cancelled', '', '')
+end

@@ -1,0 +1,38 @@
+-- dispatch: what the holder of the lease must do now. Gives a turn a new request id when it has to be (re)delivered.
+-- ARGV  3 epoch · 4 request the agent has in hand, or '' · 5 most attempts · 6 agent lost after output: 'fail' | 'retry'
+--       7 agent, for the log
+-- gives {'turn', interaction, request, attempt, thread, input, metadata, pool, tip} deliver this
+--       {'held', interaction, request, agent's last event} the agent has it already · {'idle'} nothing to do
+--       {'ended', interaction, code} the turn could not go on: look again · {'superseded', epoch now} · {'gone'}
+if redis.call('EXISTS', session) == 0 then return { 'gone' } end
+if get(session, 'epoch') ~= ARGV[3] then return { 'superseded', get(session, 'epoch') } end
+local id = get(session, 'waitingInteractionId')
+if id == '' then return { 'idle' } end
+local key = interaction_key(id)
+local status, request, attempt = get(key, 'status'), get(key, 'request'), number(key, 'attempt')
+if status == '' or ended(status) then -- only after Redis lost writes: the place must not stay taken
+  advance()
+  return { 'ended', id, 'lost' }
+end
+if request ~= '' and request == ARGV[4] then return { 'held', id, request, number(key, 'agentTip') } end
+if status == 'streaming' then
+  if ARGV[6] ~= 'retry' then
+    fail(id, 'agent_disconnected', 'The agent came back without the turn it was answering.')
+    return { 'ended', id, 'agent_disconnected' }
+  end
+  if attempt < tonumber(ARGV[5]) then
+    record(id, { cjson.encode({ type = 'reset', reason = 'agent_disconnected', attempt = attempt + 1 }) })
+  end
+end
+if attempt >= tonumber(ARGV[5]) then
+  fail(id, 'attempts_exhausted', 'The turn was handed to agents ' .. attempt .. ' times and none answered.')
+  return { 'ended', id, 'attempts_exhausted' }
+end
+attempt = attempt + 1
+request = 'req_' .. string.sub(id, 5) .. '_' .. attempt
+redis.call('HSET', key, 'status', 'waiting', 'request', request, 'attempt', attempt, 'agentTip', 0,
+  'dispatchedAt', at, 'lastActivityAt', at)
+redis.call('HSET', session, 'lastRequestId', request)
+local tip = record(id, { cjson.encode({ type = 'dispatched', request = request, attempt = attempt, agent = ARGV[7] }) })
+return { 'turn', id, request, attempt, get(session, 'thread'), get(key, 'input'), get(key, 'metadata'),
+  get(session, 'pool'), tip }

@@ -1,0 +1,11 @@
+-- seal: keep the final output with the interaction, beyond the life of its log.
+-- ARGV  3 interaction · 4 output, JSON
+-- gives {'ok'} · {'sealed'} somebody did it before · {'gone'} · {'running'}
+local key = interaction_key(ARGV[3])
+local status = get(key, 'status')
+if status == '' then return { 'gone' } end
+if not ended(status) then return { 'running' } end
+if get(key, 'sealedAt') ~= '' then return { 'sealed' } end
+redis.call('HSET', key, 'output', ARGV[4], 'sealedAt', at)
+redis.call('PEXPIRE', key, math.max(redis.call('PTTL', session), 60000))
+return { 'ok' }

@@ -1,0 +1,75 @@
+import type { Keys } from './keys.js'
+import type { Database } from './redis.js'
+
+/** What a replica says of itself with every heartbeat. */
+export interface ReplicaReport {
+  id: string
+  version: string
+  startedAt: number
+  draining: boolean
+  agents: number
+  sessions: number
+  viewers: number
+}
+
+/** Which replicas are here, and the notes of the sweep that all of them share. */
+export class Replicas {
+  readonly #db: Database
+  readonly #keys: Keys
+  readonly #ttlMs: number
+
+  /** `ttlMs`: a replica that was silent for so long is gone. */
+  constructor(db: Database, keys: Keys, ttlMs: number) {
+    this.#db = db
+    this.#keys = keys
+    this.#ttlMs = ttlMs
+  }
+
+  async beat(report: ReplicaReport, nowMs: number): Promise<void> {
+    const key = this.#keys.replica(report.id)
+    const fields = Object.entries({ ...report, beatAt: nowMs }).flatMap(([k, v]) => [k, String(v)])
+    await this.#db.run((redis) => redis.multi().hset(key, ...fields).pexpire(key, this.#ttlMs).exec())
+    await this.#db.run((redis) =>
+      redis.multi().zadd(this.#keys.replicas, nowMs, report.id).pexpire(this.#keys.replicas, this.#ttlMs * 10).exec(),
+    )
+  }
+
+  async leave(id: string): Promise<void> {
+    await this.#db.run((redis) => redis.del(this.#keys.replica(id)))
+    await this.#db.run((redis) => redis.zrem(this.#keys.replicas, id))
+  }
+
+  /** Removes the lines of replicas that stopped beating; gives their ids. */
+  async removeDead(nowMs: number): Promise<string[]> {
+    const dead = await this.#db.run((redis) => redis.zrangebyscore(this.#keys.replicas, '-inf', nowMs - this.#ttlMs))
+    if (dead.length) await this.#db.run((redis) => redis.zrem(this.#keys.replicas, ...dead))
+    return dead
+  }
+
+  /** Redis' clock, ms. */
+  async now(): Promise<number> {
+    const [seconds, micros] = await this.#db.run((redis) => redis.time())
+    return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
+  }
+
+  /** When a sweep last ran, and the last time nobody could sweep (ms). */
+  async sweepNotes(): Promise<{ last: number; awayUntil: number; awayForMs: number }> {
+    const [last, until, length] = await this.#db.run((redis) =>
+      redis.hmget(this.#keys.sweep, 'last', 'awayUntil', 'awayForMs'),
+    )
+    return { last: Number(last ?? 0), awayUntil: Number(until ?? 0), awayForMs: Number(length ?? 0) }
+  }
+
+  async noteSweep(fields: { last: number; awayUntil?: number; awayForMs?: number }, ttlMs: number): Promise<void> {
+    await this.#db.run((redis) => redis.multi().hset(this.#keys.sweep, fields).pexpire(this.#keys.sweep, ttlMs).exec())
+  }
+
+  /** Whether this caller may sweep now: one at a time over all replicas, for at most `ms`. */
+  async lockSweep(ms: number): Promise<boolean> {
+    return (await this.#db.run((redis) => redis.set(this.#keys.sweepLock, '1', 'PX', ms, 'NX'))) === 'OK'
+  }
+
+  async unlockSweep(): Promise<void> {
+    await this.#db.run((redis) => redis.del(this.#keys.sweepLock))
+  }
+}

@@ -1,0 +1,69 @@
+import { readFileSync } from 'node:fs'
+import type { SessionId } from '../protocol/ids.js'
+import type { Keys } from './keys.js'
+import type { Connection, Database } from './redis.js'
+
+const SESSION_SCRIPTS = [
+  'submit',
+  'attach',
+  'renew',
+  'release',
+  'dispatch',
+  'append',
+  'forget_thread',
+  'cancel',
+  'expire',
+  'seal',
+  'remove',
+] as const
+export type ScriptName = (typeof SESSION_SCRIPTS)[number]
+
+type Answer = (string | number)[]
+type Command = (...args: (string | number)[]) => Promise<Answer>
+
+const lua = (name: string) => readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8')
+
+/**
+ * Registers `lua/*.lua` on a connection and calls them by name. Scripts reload by themselves after a Redis restart
+ * (EVALSHA falls back to EVAL).
+ */
+export class Scripts {
+  readonly #db: Database
+  readonly #keys: Keys
+  readonly #ttl: { sessionTtlMs: number; resumeWindowMs: number }
+
+  constructor(connection: Connection, db: Database, keys: Keys, ttl: { sessionTtlMs: number; resumeWindowMs: number }) {
+    this.#db = db
+    this.#keys = keys
+    this.#ttl = ttl
+    const prelude = lua('_prelude')
+    for (const name of SESSION_SCRIPTS)
+      connection.defineCommand(command(name), { numberOfKeys: 1, lua: `${prelude}\n${lua(name)}` })
+    connection.defineCommand(command('claim'), { numberOfKeys: 2, lua: lua('claim') })
+  }
+
+  /** Runs a script of a session; `args` are its own arguments, from ARGV[3] on. First of the answer is its word. */
+  run(name: ScriptName, session: SessionId, args: (string | number)[]): Promise<Answer> {
+    return this.#db.run((redis) =>
+      (redis as unknown as Record<string, Command>)[command(name)]!(
+        this.#keys.session(session),
+        this.#ttl.sessionTtlMs,
+        this.#ttl.resumeWindowMs,
+        ...args,
+      ),
+    )
+  }
+
+  /** Takes up to `most` sessions from an agent's own line, then from its pool's. */
+  claim(pool: string, agent: string, most: number): Promise<Answer> {
+    return this.#db.run((redis) =>
+      (redis as unknown as Record<string, Command>)[command('claim')]!(
+        this.#keys.pendingFor(pool, agent),
+        this.#keys.pending(pool),
+        most,
+      ),
+    )
+  }
+}
+
+const command = (name: string) => `throughline_${name}`

@@ -1,0 +1,172 @@
+import type { InteractionId, SessionId } from '../protocol/ids.js'
+import type { Keys } from './keys.js'
+import type { Database } from './redis.js'
+import type { Scripts } from './scripts.js'
+
+/** A session as stored. Times in ms of Redis time. */
+export interface StoredSession {
+  id: SessionId
+  owner: string
+  pool: string
+  title: string
+  thread: string
+  metadata: Record<string, string>
+  createdAt: number
+  updatedAt: number
+  turns: number
+  epoch: number
+  /** The agent that had the session last. */
+  agent: string
+  waitingInteractionId: InteractionId | ''
+  lastRequestId: string
+  requestStartedAt: number
+}
+
+export type SubmitAnswer =
+  | {
+      word: 'ok' | 'known'
+      /** 0: its turn now; n: the n-th that waits. */
+      position: number
+      /** The agent that holds the lease, or ''. */
+      holder: string
+      /** The turn that was cancelled to make room, or ''. */
+      interrupted: InteractionId | ''
+      pool: string
+    }
+  | { word: 'gone' }
+  | { word: 'full' }
+
+/** Sessions and the messages that come into them. */
+export class Sessions {
+  readonly #db: Database
+  readonly #scripts: Scripts
+  readonly #keys: Keys
+  readonly #ttlMs: number
+
+  constructor(db: Database, scripts: Scripts, keys: Keys, ttlMs: number) {
+    this.#db = db
+    this.#scripts = scripts
+    this.#keys = keys
+    this.#ttlMs = ttlMs
+  }
+
+  /** Creates the session unless it exists: a POST that is repeated with the same id changes nothing. */
+  async create(session: {
+    id: SessionId
+    owner: string
+    pool: string
+    title: string
+    metadata: Record<string, string>
+    nowMs: number
+  }): Promise<void> {
+    const { id, owner, pool, title, metadata, nowMs } = session
+    const key = this.#keys.session(id)
+    const listing = this.#keys.ownerSessions(owner)
+    await this.#db.run((redis) =>
+      // the listing first: a crash in between leaves a line that `list` finds empty
+      redis.multi().zadd(listing, 'NX', nowMs, id).pexpire(listing, this.#ttlMs).exec(),
+    )
+    await this.#db.run((redis) =>
+      redis
+        .multi()
+        .hsetnx(key, 'createdAt', nowMs)
+        .hsetnx(key, 'updatedAt', nowMs)
+        .hsetnx(key, 'owner', owner)
+        .hsetnx(key, 'pool', pool)
+        .hsetnx(key, 'title', title)
+        .hsetnx(key, 'metadata', JSON.stringify(metadata))
+        .pexpire(key, this.#ttlMs)
+        .exec(),
+    )
+  }
+
+  async read(id: SessionId): Promise<StoredSession | undefined> {
+    const hash = await this.#db.run((redis) => redis.hgetall(this.#keys.session(id)))
+    return hash['owner'] === undefined ? undefined : toSession(id, hash)
+  }
+
+  /** Ids of an owner's sessions, newest first, from below `before` (ms) on. Lines of sessions that expired are removed. */
+  async list(owner: string, limit: number, before: string): Promise<{ id: SessionId; createdAt: number }[]> {
+    const key = this.#keys.ownerSessions(owner)
+    const rows = await this.#db.run((redis) => redis.zrevrangebyscore(key, before, '-inf', 'WITHSCORES', 'LIMIT', 0, limit))
+    const found: { id: SessionId; createdAt: number }[] = []
+    const flat = rows.flat().map(String)
+    for (let i = 0; i < flat.length; i += 2) found.push({ id: flat[i] as SessionId, createdAt: Number(flat[i + 1]) })
+    return found
+  }
+
+  async unlist(owner: string, id: SessionId): Promise<void> {
+    await this.#db.run((redis) => redis.zrem(this.#keys.ownerSessions(owner), id))
+  }
+
+  async submit(message: {
+    interaction: InteractionId
+    session: SessionId
+    input: string
+    metadata: Record<string, string>
+    interrupt: boolean
+    queueLimit: number
+    historyLimit: number
+  }): Promise<SubmitAnswer> {
+    const [word, position, holder, interrupted, pool] = await this.#scripts.run('submit', message.session, [
+      message.interaction,
+      message.input,
+      JSON.stringify(message.metadata),
+      message.interrupt ? '1' : '0',
+      message.queueLimit,
+      message.historyLimit,
+    ])
+    if (word === 'gone' || word === 'full') return { word }
+    return {
+      word: word as 'ok' | 'known',
+      position: Number(position),
+      holder: String(holder),
+      interrupted: interrupted as InteractionId | '',
+      pool: String(pool),
+    }
+  }
+
+  /** The interactions that wait for their turn, in order. */
+  async queue(id: SessionId): Promise<InteractionId[]> {
+    return (await this.#db.run((redis) => redis.lrange(this.#keys.queue(id), 0, -1))) as InteractionId[]
+  }
+
+  queueLength(id: SessionId): Promise<number> {
+    return this.#db.run((redis) => redis.llen(this.#keys.queue(id)))
+  }
+
+  /** The interactions of a session in the order they were posted. */
+  async interactions(id: SessionId): Promise<InteractionId[]> {
+    return (await this.#db.run((redis) => redis.lrange(this.#keys.interactions(id), 0, -1))) as InteractionId[]
+  }
+
+  /** Tells whoever holds the session's agent to look. */
+  async wake(id: SessionId): Promise<void> {
+    await this.#db.run((redis) => redis.spublish(this.#keys.wake(id), ''))
+  }
+
+  /** Forgets a session. Gives its agent and its interactions, or undefined when there was none. */
+  async remove(id: SessionId): Promise<{ interactions: InteractionId[] } | undefined> {
+    const [word, , ...interactions] = await this.#scripts.run('remove', id, [])
+    return word === 'gone' ? undefined : { interactions: interactions as InteractionId[] }
+  }
+}
+
+function toSession(id: SessionId, hash: Record<string, string>): StoredSession {
+  return {
+    id,
+    owner: hash['owner']!,
+    pool: hash['pool'] ?? '',
+    title: hash['title'] ?? '',
+    thread: hash['thread'] ?? '',
+    metadata: JSON.parse(hash['metadata'] ?? '{}') as Record<string, string>,
+    createdAt: Number(hash['createdAt'] ?? 0),
+    updatedAt: Number(hash['updatedAt'] ?? 0),
+    turns: Number(hash['turns'] ?? 0),
+    epoch: Number(hash['epoch'] ?? 0),
+    agent: hash['agent'] ?? '',
+    waitingInteractionId: (hash['waitingInteractionId'] ?? '') as InteractionId | '',
+    lastRequestId: hash['lastRequestId'] ?? '',
+    requestStartedAt: Number(hash['requestStartedAt'] ?? 0),
+  }
+}

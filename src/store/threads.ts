@@ -1,0 +1,30 @@
+import type { SessionId } from '../protocol/ids.js'
+import type { Keys } from './keys.js'
+import type { Database } from './redis.js'
+
+/** The agent's thread id → our session: a hash per thread, kept as long as a session. */
+export class Threads {
+  readonly #db: Database
+  readonly #keys: Keys
+  readonly #ttlMs: number
+
+  constructor(db: Database, keys: Keys, ttlMs: number) {
+    this.#db = db
+    this.#keys = keys
+    this.#ttlMs = ttlMs
+  }
+
+  async bind(pool: string, thread: string, session: SessionId): Promise<void> {
+    const key = this.#keys.thread(pool, thread)
+    await this.#db.run((redis) => redis.multi().hset(key, { session, thread, pool }).pexpire(key, this.#ttlMs).exec())
+  }
+
+  async session(pool: string, thread: string): Promise<SessionId | undefined> {
+    const found = await this.#db.run((redis) => redis.hget(this.#keys.thread(pool, thread), 'session'))
+    return (found ?? undefined) as SessionId | undefined
+  }
+
+  async clear(pool: string, thread: string): Promise<void> {
+    await this.#db.run((redis) => redis.del(this.#keys.thread(pool, thread)))
+  }
+}

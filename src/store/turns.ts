@@ -1,0 +1,215 @@
+import type { Usage, StopReason } from '../protocol/events.js'
+import type { Entry } from '../protocol/fold.js'
+import { sessionOf, type InteractionId, type RequestId, type SessionId } from '../protocol/ids.js'
+import type { Status } from '../protocol/interaction.js'
+import type { Keys } from './keys.js'
+import type { Database } from './redis.js'
+import type { Scripts } from './scripts.js'
+
+/** An interaction as stored. Times in ms of Redis time, 0 where it has not happened. */
+export interface StoredInteraction {
+  id: InteractionId
+  session: SessionId
+  owner: string
+  pool: string
+  status: Status
+  input: string
+  metadata: Record<string, string>
+  request: RequestId | ''
+  attempt: number
+  createdAt: number
+  startedAt: number
+  firstOutputAt: number
+  endedAt: number
+  lastActivityAt: number
+  tip: number
+  incarnation: string
+  usage: Usage | null
+  stopReason: StopReason | null
+  error: { code: string; message: string } | null
+  /** The final answer, once it is sealed. */
+  output: Entry[] | null
+}
+
+export type DispatchAnswer =
+  | {
+      word: 'turn'
+      interaction: InteractionId
+      request: RequestId
+      attempt: number
+      thread: string | null
+      input: string
+      metadata: Record<string, string>
+      pool: string
+      tip: number
+    }
+  | { word: 'held'; interaction: InteractionId; request: RequestId; after: number }
+  | { word: 'ended'; interaction: InteractionId; code: string }
+  | { word: 'superseded'; epoch: number }
+  | { word: 'idle' | 'gone' }
+
+export type OnAgentLoss = 'fail' | 'retry'
+
+/** Limits that `expire` judges by, in ms; `away…` describe the last time nobody could act (see core/sweep.ts). */
+export interface Deadlines {
+  agentWaitMs: number
+  staleAfterMs: number
+  agentSilentMs: number
+  maxAttempts: number
+  onAgentLoss: OnAgentLoss
+  awayUntil: number
+  awayForMs: number
+  leasesCountFrom: number
+}
+
+export type Verdict =
+  | { word: 'gone' | 'sealed' | 'unsealed' }
+  | { word: 'later' | 'wake'; lookAt: number }
+  | { word: 'pend'; pool: string; sticky: string; lookAt: number }
+  | { word: 'reset'; pool: string; lookAt: number }
+  | { word: 'silent'; tip: number }
+  | { word: 'failed'; code: string; next: InteractionId | '' }
+
+/** The life of one interaction. */
+export class Turns {
+  readonly #db: Database
+  readonly #scripts: Scripts
+  readonly #keys: Keys
+
+  constructor(db: Database, scripts: Scripts, keys: Keys) {
+    this.#db = db
+    this.#scripts = scripts
+    this.#keys = keys
+  }
+
+  async read(id: InteractionId): Promise<StoredInteraction | undefined> {
+    const hash = await this.#db.run((redis) => redis.hgetall(this.#keys.interaction(id)))
+    return hash['status'] === undefined ? undefined : toInteraction(id, hash)
+  }
+
+  /** Several interactions of one session; those that expired are left out. */
+  async readMany(ids: InteractionId[]): Promise<StoredInteraction[]> {
+    return (await Promise.all(ids.map((id) => this.read(id)))).filter((i) => i !== undefined)
+  }
+
+  /** The little a follower needs. */
+  async head(id: InteractionId): Promise<{ status: Status; tip: number; incarnation: string } | undefined> {
+    const [status, tip, incarnation] = await this.#db.run((redis) =>
+      redis.hmget(this.#keys.interaction(id), 'status', 'tip', 'incarnation'),
+    )
+    return status ? { status: status as Status, tip: Number(tip ?? 0), incarnation: incarnation ?? '' } : undefined
+  }
+
+  async dispatch(
+    session: SessionId,
+    args: { epoch: number; holding: RequestId | ''; maxAttempts: number; onAgentLoss: OnAgentLoss; agent: string },
+  ): Promise<DispatchAnswer> {
+    const [word, ...rest] = await this.#scripts.run('dispatch', session, [
+      args.epoch,
+      args.holding,
+      args.maxAttempts,
+      args.onAgentLoss,
+      args.agent,
+    ])
+    const text = rest.map(String)
+    switch (word) {
+      case 'turn':
+        return {
+          word,
+          interaction: text[0] as InteractionId,
+          request: text[1] as RequestId,
+          attempt: Number(text[2]),
+          thread: text[3] || null,
+          input: text[4]!,
+          metadata: JSON.parse(text[5] || '{}') as Record<string, string>,
+          pool: text[6]!,
+          tip: Number(text[7]),
+        }
+      case 'held':
+        return { word, interaction: text[0] as InteractionId, request: text[1] as RequestId, after: Number(text[2]) }
+      case 'ended':
+        return { word, interaction: text[0] as InteractionId, code: text[1]! }
+      case 'superseded':
+        return { word, epoch: Number(text[0] || 0) }
+      default:
+        return { word: word as 'idle' | 'gone' }
+    }
+  }
+
+  async cancel(id: InteractionId, reason: string): Promise<'cancelled' | 'ended' | 'gone'> {
+    const [word] = await this.#scripts.run('cancel', sessionOf(id), [id, reason])
+    return word as 'cancelled' | 'ended' | 'gone'
+  }
+
+  async forgetThread(
+    id: InteractionId,
+    request: RequestId,
+    epoch: number,
+  ): Promise<{ word: 'again' | 'fail'; thread: string } | { word: 'stale' }> {
+    const [word, thread] = await this.#scripts.run('forget_thread', sessionOf(id), [id, request, epoch])
+    return word === 'stale' ? { word } : { word: word as 'again' | 'fail', thread: String(thread) }
+  }
+
+  /** The verdict on one interaction. `silentAt` confirms, for that tip, that no tool excuses the agent's silence. */
+  async expire(id: InteractionId, deadlines: Deadlines, silentAt?: number): Promise<Verdict> {
+    const [word, a, b, c] = await this.#scripts.run('expire', sessionOf(id), [
+      id,
+      deadlines.agentWaitMs,
+      deadlines.staleAfterMs,
+      deadlines.agentSilentMs,
+      deadlines.maxAttempts,
+      deadlines.onAgentLoss,
+      deadlines.awayUntil,
+      deadlines.awayForMs,
+      deadlines.leasesCountFrom,
+      silentAt ?? '',
+    ])
+    switch (word) {
+      case 'later':
+      case 'wake':
+        return { word, lookAt: Number(a) }
+      case 'pend':
+        return { word, pool: String(a), sticky: String(b), lookAt: Number(c) }
+      case 'reset':
+        return { word, pool: String(a), lookAt: Number(b) }
+      case 'silent':
+        return { word, tip: Number(a) }
+      case 'failed':
+        return { word, code: String(a), next: b as InteractionId | '' }
+      default:
+        return { word: word as 'gone' | 'sealed' | 'unsealed' }
+    }
+  }
+
+  async seal(id: InteractionId, output: Entry[]): Promise<'ok' | 'sealed' | 'gone' | 'running'> {
+    const [word] = await this.#scripts.run('seal', sessionOf(id), [id, JSON.stringify(output)])
+    return word as 'ok' | 'sealed' | 'gone' | 'running'
+  }
+}
+
+const parsed = <T>(text: string | undefined): T | null => (text ? (JSON.parse(text) as T) : null)
+
+function toInteraction(id: InteractionId, hash: Record<string, string>): StoredInteraction {
+  return {
+    id,
+    session: sessionOf(id),
+    owner: hash['owner'] ?? '',
+    pool: hash['pool'] ?? '',
+    status: hash['status'] as Status,
+    input: hash['input'] ?? '',
+    metadata: parsed<Record<string, string>>(hash['metadata']) ?? {},
+    request: (hash['request'] ?? '') as RequestId | '',
+    attempt: Number(hash['attempt'] ?? 0),
+    createdAt: Number(hash['createdAt'] ?? 0),
+    startedAt: Number(hash['startedAt'] ?? 0),
+    firstOutputAt: Number(hash['firstOutputAt'] ?? 0),
+    endedAt: Number(hash['endedAt'] ?? 0),
+    lastActivityAt: Number(hash['lastActivityAt'] ?? 0),
+    tip: Number(hash['tip'] ?? 0),
+    incarnation: hash['incarnation'] ?? '',
+    usage: parsed<Usage>(hash['usage']),
+    stopReason: (hash['stopReason'] as StopReason | undefined) ?? null,
+    error: hash['errorCode'] ? { code: hash['errorCode'], message: hash['errorMessage'] ?? '' } : null,
+    output: parsed<Entry[]>(hash['output']),
+  }
+}
