@@ -1,0 +1,120 @@
+import { ThroughlineError } from '../protocol/errors.js'
+import { isTerminal } from '../protocol/interaction.js'
+import type { InteractionId } from '../protocol/ids.js'
+import type { Cursor } from '../protocol/sequence.js'
+import type { Core, Followed } from './core.js'
+import { follow } from './follow.js'
+import { reserve } from './idempotency.js'
+import { isOverdue, ownedInteraction, readInteraction, viewInteraction } from './interactions.js'
+import { newInteractionId, newSessionId } from './mint.js'
+import { nudge } from './nudge.js'
+import type { Parts } from './parts.js'
+import { seal } from './seal.js'
+import { createSession, deleteSession, knownPools, listSessions, ownedSession, viewSession } from './sessions.js'
+import { submit } from './submit.js'
+import type { Judge } from './sweep.js'
+
+/** Counts the followers of this replica. */
+export interface Viewers {
+  count: number
+}
+
+/** The verbs of core as the doors see them. */
+export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
+  const { store } = parts
+
+  async function* following(id: InteractionId, after: Cursor, signal: AbortSignal): AsyncGenerator<Followed> {
+    viewers.count++
+    try {
+      yield* follow(parts, id, after, signal, async () => {
+        const turn = await store.turns.read(id)
+        if (turn && isOverdue(parts, turn)) await judge(id)
+      })
+    } finally {
+      viewers.count--
+    }
+  }
+
+  return {
+    async createSession(owner, given) {
+      const session = newSessionId()
+      const { ids } = await reserve(parts, owner, given.once, { session, interaction: newInteractionId(session) })
+      await createSession(parts, owner, {
+        id: ids.session,
+        pool: given.pool,
+        title: given.title ?? '',
+        metadata: given.metadata ?? {},
+      })
+      const stored = await ownedSession(parts, owner, ids.session)
+      return { session: await viewSession(parts, stored), replayed: ids.session !== session }
+    },
+
+    async session(owner, id) {
+      return viewSession(parts, await ownedSession(parts, owner, id))
+    },
+
+    sessions: (owner, page) => listSessions(parts, owner, page),
+
+    deleteSession: (owner, id) => deleteSession(parts, owner, id),
+
+    async transcript(owner, id, page) {
+      await ownedSession(parts, owner, id)
+      const all = await store.sessions.interactions(id)
+      const from = page.after === undefined ? 0 : all.indexOf(page.after) + 1
+      if (page.after !== undefined && from === 0) throw new ThroughlineError('not_found', { param: 'after' })
+      const ids = all.slice(from, from + page.limit)
+      const interactions = []
+      for (const stored of await store.turns.readMany(ids)) interactions.push(await viewInteraction(parts, stored))
+      return { interactions, next: from + page.limit < all.length ? (ids.at(-1) ?? null) : null }
+    },
+
+    async queue(owner, id) {
+      const session = await ownedSession(parts, owner, id)
+      const current = session.waitingInteractionId
+      const [running, waiting] = await Promise.all([
+        current ? store.turns.read(current) : undefined,
+        store.sessions.queue(id).then((ids) => store.turns.readMany(ids)),
+      ])
+      return {
+        current: running ? await viewInteraction(parts, running) : null,
+        waiting: await Promise.all(waiting.map((stored) => viewInteraction(parts, stored))),
+      }
+    },
+
+    submit: (owner, message) => submit(parts, owner, message),
+
+    async interaction(owner, id) {
+      return viewInteraction(parts, await readInteraction(parts, judge, owner, id))
+    },
+
+    async wait(owner, id, limitMs, signal) {
+      const first = await readInteraction(parts, judge, owner, id)
+      if (!isTerminal(first.status)) {
+        const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)])
+        const start = { n: first.tip, incarnation: first.incarnation }
+        for await (const _ of following(id, start, limit)) void _
+      }
+      return viewInteraction(parts, await ownedInteraction(parts, owner, id))
+    },
+
+    async follow(owner, id, after, signal) {
+      const stored = await readInteraction(parts, judge, owner, id)
+      if (after.n > stored.tip && after.incarnation === stored.incarnation && isTerminal(stored.status))
+        throw new ThroughlineError('invalid_cursor')
+      return following(id, after, signal)
+    },
+
+    async cancel(owner, id) {
+      const before = await ownedInteraction(parts, owner, id)
+      const word = isTerminal(before.status) ? 'ended' : await store.turns.cancel(id, 'cancelled')
+      if (word === 'gone') throw new ThroughlineError('not_found')
+      if (word === 'cancelled') {
+        await seal(parts, id)
+        await nudge(parts, before.session)
+      }
+      return viewInteraction(parts, await ownedInteraction(parts, owner, id))
+    },
+
+    pools: () => knownPools(parts),
+  }
+}

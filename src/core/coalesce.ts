@@ -1,0 +1,39 @@
+import { isUnavailable } from '../store/redis.js'
+import type { Observe } from '../observe/events.js'
+
+/**
+ * A trigger for level-triggered work: runs `work` one at a time; however many calls come during a run, one more run
+ * follows. While Redis is away it tries again with back-off until `ended()`.
+ */
+export function coalesced(what: string, work: () => Promise<void>, observe: Observe, ended: () => boolean): () => void {
+  let running = false
+  let again = false
+  async function run(): Promise<void> {
+    for (let failures = 0; again && !ended(); ) {
+      again = false
+      try {
+        await work()
+        failures = 0
+      } catch (err) {
+        if (!isUnavailable(err)) {
+          observe.bug(what, err)
+          continue
+        }
+        if (failures++ === 0) observe.outage(what, err)
+        again = true
+        await pause(backOff(failures))
+      }
+    }
+  }
+  return () => {
+    again = true
+    if (running) return
+    running = true
+    void run().finally(() => (running = false))
+  }
+}
+
+export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms).unref())
+
+/** 100 ms doubling to 2 s, jittered. */
+export const backOff = (failures: number): number => Math.min(50 * 2 ** Math.min(failures, 6), 2000) * (0.5 + Math.random() / 2)

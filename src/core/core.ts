@@ -1,0 +1,128 @@
+import type { Entry, Turn } from '../protocol/fold.js'
+import type { StopReason, Usage, LogEvent } from '../protocol/events.js'
+import type { InteractionId, SessionId } from '../protocol/ids.js'
+import type { Status } from '../protocol/interaction.js'
+import type { Cursor } from '../protocol/sequence.js'
+
+/** A conversation as its owner sees it. Times are ms since 1970 on Redis' clock. */
+export interface Session {
+  id: SessionId
+  pool: string
+  title: string
+  /** The agent's own id for the conversation, null before its first turn. */
+  thread: string | null
+  metadata: Record<string, string>
+  createdAt: number
+  updatedAt: number
+  /** Turns begun so far, the running one included. */
+  turns: number
+  /** The turn in flight. */
+  current: InteractionId | null
+  /** Messages that wait for their turn. */
+  queued: number
+  /** Who holds the lease, if anybody does. */
+  agent: { id: string; connected: boolean } | null
+}
+
+/** One turn as its owner sees it. */
+export interface Interaction {
+  id: InteractionId
+  session: SessionId
+  pool: string
+  status: Status
+  input: string
+  metadata: Record<string, string>
+  /** Delivery attempts so far. */
+  attempt: number
+  createdAt: number
+  startedAt: number | null
+  firstOutputAt: number | null
+  endedAt: number | null
+  /** The answer so far; final once the status is. */
+  output: Entry[]
+  /** `output` as plain text. */
+  text: string
+  usage: Usage | null
+  stopReason: StopReason | null
+  error: { code: string; message: string } | null
+  /** Number of the last event in the log. */
+  tip: number
+}
+
+/**
+ * What a follower gets: a run of consecutive events, or, where the log cannot be continued from the cursor (Redis lost
+ * its tail, or the log has expired), the state as a whole. Ends by itself after the last event of the turn.
+ */
+export type Followed =
+  | { type: 'events'; events: LogEvent[]; incarnation: string }
+  | { type: 'snapshot'; turn: Turn; cursor: Cursor }
+
+/** A message to a session, or to a new session of a pool. */
+export interface NewMessage {
+  text: string
+  metadata?: Record<string, string>
+  /** Cancel the turn in flight and go before all that wait. */
+  interrupt?: boolean
+  to: { session: SessionId } | { pool: string; title?: string; metadata?: Record<string, string> }
+  once?: Once
+}
+
+/** How a POST is recognised when it comes again. */
+export interface Once {
+  /** `Idempotency-Key`, if the client sent one (kept IDEMPOTENCY_TTL_MS). */
+  key?: string
+  /** Method and path. */
+  route: string
+  /** The canonical body; compared by hash, never stored. */
+  body: string
+  /** Whether the client says that it is retrying (kept 10 minutes for POSTs without a key). */
+  retry: boolean
+}
+
+export interface Submitted {
+  session: SessionId
+  interaction: InteractionId
+  /** 0: it is this message's turn now; n: it is the n-th that waits. */
+  queued: number
+  /** Whether this message was known already and nothing new was stored. */
+  replayed: boolean
+}
+
+/**
+ * What the doors may ask for. Every call takes the owner first; what belongs to somebody else does not exist
+ * (`not_found`). Every call may throw `store_unavailable` when Redis does not answer in time.
+ */
+export interface Core {
+  /** Throws `model_not_found` for a pool that nobody configured and no agent has joined. */
+  createSession(
+    owner: string,
+    given: { pool: string; title?: string; metadata?: Record<string, string>; once?: Once },
+  ): Promise<{ session: Session; replayed: boolean }>
+  session(owner: string, id: SessionId): Promise<Session>
+  /** Newest first; `before` is the `next` of the page before. */
+  sessions(owner: string, page: { limit: number; before?: string }): Promise<{ sessions: Session[]; next: string | null }>
+  /** Cancels what runs or waits and forgets the session. */
+  deleteSession(owner: string, id: SessionId): Promise<void>
+  /** The turns of a session, oldest first, the queued ones last. */
+  transcript(
+    owner: string,
+    id: SessionId,
+    page: { limit: number; after?: InteractionId },
+  ): Promise<{ interactions: Interaction[]; next: InteractionId | null }>
+  /** The turn in flight, if any, and the messages that wait, in order. */
+  queue(owner: string, id: SessionId): Promise<{ current: Interaction | null; waiting: Interaction[] }>
+  /** Throws `model_not_found`, `not_found`, `queue_full`, `idempotency_key_reused`. */
+  submit(owner: string, message: NewMessage): Promise<Submitted>
+  interaction(owner: string, id: InteractionId): Promise<Interaction>
+  /** Waits until the turn has ended, or the limit is over; gives the turn as it then is. */
+  wait(owner: string, id: InteractionId, limitMs: number, signal: AbortSignal): Promise<Interaction>
+  /**
+   * Checks that the interaction exists and the cursor is one of it (`not_found`, `invalid_cursor`), then follows it.
+   * A viewer that does not ask for the next batch is not buffered for: it reads from the log when it does.
+   */
+  follow(owner: string, id: InteractionId, after: Cursor, signal: AbortSignal): Promise<AsyncIterable<Followed>>
+  /** Ends a turn, queued or running, as cancelled. Idempotent; an ended turn stays as it is. */
+  cancel(owner: string, id: InteractionId): Promise<Interaction>
+  /** Pools that were configured or that agents have joined, by name. `createdAt` in ms. */
+  pools(): Promise<{ name: string; createdAt: number }[]>
+}

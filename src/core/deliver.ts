@@ -1,0 +1,217 @@
+import { interactionOf, sessionOf, type RequestId, type SessionId } from '../protocol/ids.js'
+import type { DispatchAnswer } from '../store/turns.js'
+import { coalesced } from './coalesce.js'
+import type { Hold, Station } from './links.js'
+import { newName } from './mint.js'
+import type { Parts } from './parts.js'
+import { nudge } from './nudge.js'
+import { Writer } from './writer.js'
+
+/** How often an unaccepted turn is sent before its connection is given up. */
+const MAX_SENDS = 3
+/** How long a cancelled handler keeps its place when the agent does not say that it returned, ms. */
+const SETTLE_MS = 10_000
+
+/**
+ * Takes a session for a station: from now on its wake channel, every renewal and every end of a turn make
+ * `deliver` look at it. `resumed` is the turn that the agent has in hand already.
+ */
+export async function hold(
+  parts: Parts,
+  station: Station,
+  session: SessionId,
+  lease: { epoch: number; resumed?: { request: RequestId; after: number } },
+): Promise<Hold> {
+  const old = station.holds.get(session)
+  if (old) drop(station, old)
+  const it: Hold = {
+    session,
+    epoch: lease.epoch,
+    request: '',
+    writer: null,
+    accepted: true,
+    settling: false,
+    deliver: () => {},
+    stop: () => {},
+  }
+  const gone = () => station.closed || station.holds.get(session) !== it
+  it.deliver = coalesced('deliver', () => (gone() ? Promise.resolve() : deliver(parts, station, it)), parts.observe, gone)
+  station.holds.set(session, it)
+  if (lease.resumed) begin(parts, station, it, lease.resumed)
+  const wake = await parts.store.bus.listen(parts.store.keys.wake(session), { message: it.deliver, look: it.deliver })
+  it.stop = () => wake[Symbol.dispose]()
+  if (gone()) it.stop()
+  it.deliver()
+  return it
+}
+
+/** Forgets a session here; the lease in Redis is the caller's business. */
+export function drop(station: Station, it: Hold): void {
+  it.writer?.stop()
+  it.stop()
+  if (station.holds.get(it.session) === it) station.holds.delete(it.session)
+}
+
+/** Level-triggered: reads the truth of a session and does what is due. Doing it again does nothing more. */
+async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> {
+  const { store, settings, observe } = parts
+  const answer = await store.turns.dispatch(it.session, {
+    epoch: it.epoch,
+    holding: it.request,
+    maxAttempts: settings.maxAttempts,
+    onAgentLoss: settings.onAgentLoss,
+    agent: station.link.agent,
+  })
+  switch (answer.word) {
+    case 'held':
+      return
+    case 'turn':
+      if (it.request) end(parts, station, it, 'cancelled')
+      return send(parts, station, it, answer)
+    case 'ended':
+      return it.deliver()
+    case 'idle':
+      if (it.request) end(parts, station, it, 'cancelled')
+      return giveUp(parts, station, it)
+    case 'superseded':
+      if (answer.epoch < it.epoch) return reattach(parts, station, it) // Redis lost our attach
+      observe.leaseLost({ session: it.session, request: it.request, agent: station.link.agent, why: 'superseded' })
+      if (it.request) station.link.cancel(it.session, it.request, 'superseded')
+      drop(station, it)
+      return station.pull()
+    case 'gone':
+      if (it.request) station.link.cancel(it.session, it.request, 'gone')
+      drop(station, it)
+      return station.pull()
+  }
+}
+
+function send(parts: Parts, station: Station, it: Hold, turn: Extract<DispatchAnswer, { word: 'turn' }>): void {
+  const { observe, settings } = parts
+  const { link } = station
+  const ids = { session: it.session, interaction: turn.interaction, request: turn.request }
+  observe.mappingsPersisted({ ...ids, pool: turn.pool, agent: link.agent, attempt: turn.attempt })
+  begin(parts, station, it, { request: turn.request, after: 0 })
+  it.accepted = false
+  const message = {
+    ...ids,
+    attempt: turn.attempt,
+    pool: turn.pool,
+    thread: turn.thread,
+    input: turn.input,
+    metadata: turn.metadata,
+  }
+  let sends = 0
+  const attempt = () => {
+    if (station.closed || it.accepted || it.request !== turn.request) return
+    if (sends === MAX_SENDS) return link.close('unaccepted')
+    if (sends > 0) observe.turnRepeated({ ...ids, pool: turn.pool, agent: link.agent, sends })
+    sends++
+    link.turn(message)
+    setTimeout(attempt, settings.acceptMs).unref()
+  }
+  attempt()
+}
+
+/** The agent has this turn in hand from here on. */
+function begin(parts: Parts, station: Station, it: Hold, turn: { request: RequestId; after: number }): void {
+  const { link } = station
+  const { request } = turn
+  it.request = request
+  it.settling = false
+  it.writer?.stop()
+  it.writer = new Writer(
+    parts,
+    { request, pool: link.pool ?? '', after: turn.after, epoch: () => it.epoch },
+    {
+      acked: (after) => link.ack(request, after),
+      resend: (after) => link.resend(request, after),
+      finished: () => {
+        if (it.request !== request) return
+        it.request = ''
+        it.deliver()
+      },
+      again: () => {
+        if (it.request !== request) return
+        it.request = ''
+        link.cancel(it.session, request, 'ended')
+        it.deliver()
+      },
+      refused: (why, events, epoch) => {
+        if (it.request !== request) return
+        if (why === 'superseded' && epoch !== undefined && epoch < it.epoch) {
+          // Redis lost our attach in a failover: take the lease again, then let the agent send what is missing
+          void reattach(parts, station, it).catch(() => link.close('unaccepted'))
+          return
+        }
+        if (events > 0) fenced(parts, station, request, why, events)
+        end(parts, station, it, why === 'superseded' ? 'superseded' : 'ended')
+        it.deliver()
+      },
+    },
+  )
+}
+
+/** Counts and logs output that nobody may see. */
+export function fenced(parts: Parts, station: Station, request: RequestId, reason: string, events: number): void {
+  parts.observe.lateEventFenced({
+    session: sessionOf(request),
+    interaction: interactionOf(request),
+    request,
+    reason,
+    events,
+    agent: station.link.agent,
+  })
+}
+
+/** The turn in hand is over for us, not by the agent's own word: tell it, and wait until its handler has returned. */
+function end(parts: Parts, station: Station, it: Hold, reason: 'cancelled' | 'ended' | 'superseded'): void {
+  const request = it.request
+  if (!request) return
+  it.request = ''
+  it.writer?.stop()
+  it.writer = null
+  it.settling = true
+  station.link.cancel(it.session, request, reason)
+  setTimeout(() => {
+    if (!it.settling || it.request !== '') return
+    it.settling = false
+    it.deliver()
+  }, SETTLE_MS).unref()
+}
+
+/** Nothing to do for this session: a pool's agent gives it up, one that serves named sessions keeps it. */
+async function giveUp(parts: Parts, station: Station, it: Hold): Promise<void> {
+  const { pool, agent } = station.link
+  if (it.settling || pool === null) return
+  const { word } = await parts.store.leases.release(it.session, it.epoch, 'done')
+  if (word === 'busy') return it.deliver()
+  drop(station, it)
+  await parts.store.pools.gaveUp(pool, agent, it.session)
+  station.pull()
+}
+
+async function reattach(parts: Parts, station: Station, it: Hold): Promise<void> {
+  const { link } = station
+  const request = it.request
+  const answer = await parts.store.leases.attach(
+    it.session,
+    { agent: link.agent, connection: link.connection, replica: parts.settings.replica, transport: link.transport },
+    {
+      ...(request && { holding: { request, acked: 0 } }),
+      epochAbove: it.epoch,
+      incarnation: newName('i').slice(2),
+    },
+  )
+  if (answer.word !== 'ok') {
+    if (request) link.cancel(it.session, request, 'superseded')
+    drop(station, it)
+    return nudge(parts, it.session)
+  }
+  it.epoch = answer.epoch
+  if (request && answer.request === request) {
+    begin(parts, station, it, { request, after: answer.after })
+    link.resend(request, answer.after)
+  }
+  it.deliver()
+}

@@ -1,0 +1,58 @@
+import { pause } from './coalesce.js'
+import type { Links } from './links.js'
+import type { Parts } from './parts.js'
+import type { ReplicaState } from './replica.js'
+
+/** What a drain needs of the doors. */
+export interface Doors {
+  /** Readiness goes red; new agents are refused. */
+  close(): void
+  /** Resumable streams are asked to come back elsewhere. */
+  moveViewers(): void
+  /** HTTP requests still open. */
+  open(): number
+  /** Ends what is left, hard: a clean end in mid-stream would look like success. */
+  destroy(): void
+}
+
+/**
+ * Leaving, in order and within `limitMs`: not ready any more; agents are told to move, spread over a while, and go on
+ * elsewhere before their old connection closes; resumable streams move; plain streams run to their end, or are destroyed
+ * at the limit.
+ */
+export async function drain(
+  parts: Parts,
+  links: Links,
+  state: ReplicaState,
+  doors: Doors,
+  limitMs: number,
+): Promise<void> {
+  const { observe } = parts
+  const until = Date.now() + limitMs
+  state.draining = true
+  doors.close()
+  for (const station of links.all) station.leaving = true
+  observe.log.info({ event: 'drain_started', agents: links.all.length, streams: doors.open() }, 'draining')
+
+  const agents = shuffled(links.all)
+  const spreadMs = Math.min(agents.length * 20, 5000, limitMs / 3)
+  for (const station of agents) {
+    station.link.move()
+    await pause(spreadMs / agents.length)
+  }
+  doors.moveViewers()
+  while ((links.all.length > 0 || doors.open() > 0) && Date.now() < until) {
+    await pause(50)
+    if (links.all.length > 0 && Date.now() > until - limitMs / 3) for (const left of links.all) left.link.close('drain')
+  }
+  for (const station of links.all) station.link.close('drain')
+  observe.log.info({ event: 'drain_ended', streams: doors.open(), agents: links.all.length }, 'drained')
+  doors.destroy()
+}
+
+function shuffled<T>(items: T[]): T[] {
+  return items
+    .map((item) => ({ item, at: Math.random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ item }) => item)
+}

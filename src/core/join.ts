@@ -1,0 +1,144 @@
+import type { Hello } from '../protocol/agent-wire.js'
+import type { RequestId, SessionId } from '../protocol/ids.js'
+import { pullsFor, type PoolWatch } from './claim.js'
+import { drop, hold } from './deliver.js'
+import type { AgentLink } from './link.js'
+import { Station, type Links } from './links.js'
+import { newName } from './mint.js'
+import type { Parts } from './parts.js'
+
+export interface Joined {
+  station: Station
+  resumed: { session: SessionId; request: RequestId; after: number }[]
+  ended: { session: SessionId; request: RequestId }[]
+}
+
+/**
+ * An agent connection arrives. Turns that it has in hand go on; sessions that its predecessor had and it does not know
+ * are taken up, so that their turns are delivered again at once; then it may take new ones.
+ * Call `open` after the agent has been told what was resumed: nothing is delivered before.
+ */
+export async function join(
+  parts: Parts,
+  links: Links,
+  pools: PoolWatch,
+  link: AgentLink,
+  hello: Pick<Hello, 'capacity' | 'sessions' | 'holding'>,
+): Promise<Joined & { open: () => Promise<void> }> {
+  const { store, settings, observe } = parts
+  const by = { agent: link.agent, connection: link.connection, replica: settings.replica, transport: link.transport }
+  const station = new Station(link, hello.capacity)
+  const resumed: Joined['resumed'] = []
+  const ended: Joined['ended'] = []
+  const leases: { session: SessionId; epoch: number; resumed?: { request: RequestId; after: number } }[] = []
+
+  // an older connection of this agent on this replica hands over before its successor attaches
+  for (const old of links.ofAgent(link.agent, link.pool)) {
+    old.leaving = true
+    for (const it of [...old.holds.values()]) drop(old, it)
+  }
+
+  for (const { session, request, acked } of hello.holding) {
+    const answer = await store.leases.attach(session, by, {
+      holding: { request, acked },
+      incarnation: newName('i').slice(2),
+    })
+    const going = answer.word === 'ok' && answer.request === request && !isOver(answer.status)
+    if (answer.word === 'ok') {
+      leases.push({ session, epoch: answer.epoch, ...(going && { resumed: { request, after: answer.after } }) })
+      if (going && answer.interaction) {
+        observe.mappingsRestored({
+          session,
+          interaction: answer.interaction,
+          request,
+          agent: link.agent,
+          after: answer.after,
+        })
+      }
+    }
+    if (going) resumed.push({ session, request, after: answer.after })
+    else ended.push({ session, request })
+  }
+
+  const known = new Set(hello.holding.map((h) => h.session))
+  const others = link.pool === null ? hello.sessions : await store.pools.sessionsOf(link.pool, link.agent)
+  for (const session of others) {
+    if (known.has(session)) continue
+    const answer = await store.leases.attach(session, by, { incarnation: newName('i').slice(2) })
+    if (answer.word === 'ok') leases.push({ session, epoch: answer.epoch })
+    else if (link.pool !== null) await store.pools.gaveUp(link.pool, link.agent, session)
+  }
+  if (link.pool !== null && leases.length > 0)
+    await store.pools.took(
+      link.pool,
+      link.agent,
+      leases.map((lease) => lease.session),
+    )
+
+  async function open(): Promise<void> {
+    links.add(station)
+    for (const lease of leases) await hold(parts, station, lease.session, lease)
+    if (link.pool === null) return
+    await announce(parts, station)
+    station.pull = pullsFor(parts, station)
+    await pools.add(link.pool)
+    station.watching = true
+    if (station.closed) return pools.remove(link.pool)
+    station.pull()
+  }
+  return { station, resumed, ended, open }
+}
+
+const isOver = (status: string): boolean => status === 'completed' || status === 'failed' || status === 'cancelled'
+
+/** Says in Redis that the agent is here. Repeated with every renewal. */
+export async function announce({ store, settings, clock }: Parts, station: Station): Promise<void> {
+  const { link } = station
+  if (link.pool === null || station.leaving) return
+  await store.pools.present(
+    link.pool,
+    link.agent,
+    {
+      agent: link.agent,
+      connection: link.connection,
+      replica: settings.replica,
+      transport: link.transport,
+      capacity: station.capacity,
+      busy: station.holds.size,
+    },
+    clock.now(),
+  )
+}
+
+/**
+ * An agent connection is gone. Its sessions stay leased for the grace period, in which the agent may come back and go
+ * on; when it said goodbye they are free at once.
+ */
+export async function part(
+  parts: Parts,
+  links: Links,
+  pools: PoolWatch,
+  station: Station,
+  how: 'lost' | 'left',
+): Promise<void> {
+  if (station.closed) return
+  station.closed = true
+  links.remove(station)
+  const { store, settings, clock } = parts
+  const { link } = station
+  const holds = [...station.holds.values()]
+  for (const it of holds) drop(station, it)
+  if (link.pool !== null && station.watching) pools.remove(link.pool)
+  for (const it of holds) {
+    const { word, interaction } = await store.leases.release(it.session, it.epoch, how)
+    if (word !== 'ok') continue
+    if (how === 'left' && link.pool !== null) await store.pools.gaveUp(link.pool, link.agent, it.session)
+    if (interaction) {
+      const lookAt = clock.now() + (how === 'lost' ? settings.agentGraceMs + 50 : 0)
+      await store.deadlines.look(interaction, lookAt, 'sooner')
+    }
+  }
+  if (link.pool === null) return
+  await store.pools.absent(link.pool, link.agent, link.connection)
+  if (how === 'left') await store.pools.giveBack(link.pool, link.agent)
+}

@@ -1,0 +1,22 @@
+import type { CancelMessage, TurnMessage } from '../protocol/agent-wire.js'
+import type { RequestId, SessionId } from '../protocol/ids.js'
+
+/** The few things core asks of any agent connection. Each sends and returns; nothing here waits or throws. */
+export interface AgentLink {
+  readonly agent: string
+  /** Unique per connection. */
+  readonly connection: string
+  readonly transport: string
+  /** The pool the agent joined, or null when it serves named sessions only. */
+  readonly pool: string | null
+  turn(message: TurnMessage): void
+  /** Everything up to event `after` of this request is in the log. */
+  ack(request: RequestId, after: number): void
+  /** The log ends at `after`: send on from there. */
+  resend(request: RequestId, after: number): void
+  cancel(session: SessionId, request: RequestId, reason: CancelMessage['reason']): void
+  /** Connect elsewhere; this replica is leaving. */
+  move(): void
+  /** Ends the connection so that the agent connects again, unless it was superseded. */
+  close(why: 'unaccepted' | 'superseded' | 'drain'): void
+}

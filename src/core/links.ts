@@ -1,0 +1,71 @@
+import type { RequestId, SessionId } from '../protocol/ids.js'
+import type { AgentLink } from './link.js'
+import type { Writer } from './writer.js'
+
+/** What one agent connection has of one session: the lease, and the turn in hand. */
+export interface Hold {
+  readonly session: SessionId
+  epoch: number
+  /** The request the agent has in hand, '' between turns. */
+  request: RequestId | ''
+  writer: Writer | null
+  accepted: boolean
+  /** The turn is over for us but the agent has not said that its handler returned: its place is still taken. */
+  settling: boolean
+  /** Look at the session and do what is due. */
+  deliver: () => void
+  /** Ends the wake subscription. */
+  stop: () => void
+}
+
+/** An agent connection on this replica, with its places. */
+export class Station {
+  readonly link: AgentLink
+  readonly capacity: number
+  readonly holds = new Map<SessionId, Hold>()
+  /** No new sessions: the agent is leaving, or this replica is. */
+  leaving = false
+  closed = false
+  /** Its pool's wake reaches it. */
+  watching = false
+  /** Fill free places from the pool. */
+  pull: () => void = () => {}
+
+  constructor(link: AgentLink, capacity: number) {
+    this.link = link
+    this.capacity = capacity
+  }
+
+  get free(): number {
+    return this.leaving || this.closed || this.link.pool === null ? 0 : Math.max(this.capacity - this.holds.size, 0)
+  }
+}
+
+/** The agent connections of this replica. */
+export class Links {
+  readonly #stations = new Set<Station>()
+
+  add(station: Station): void {
+    this.#stations.add(station)
+  }
+
+  remove(station: Station): void {
+    this.#stations.delete(station)
+  }
+
+  get all(): Station[] {
+    return [...this.#stations]
+  }
+
+  ofPool(pool: string): Station[] {
+    return this.all.filter((station) => station.link.pool === pool)
+  }
+
+  ofAgent(agent: string, pool: string | null): Station[] {
+    return this.all.filter((station) => station.link.agent === agent && station.link.pool === pool)
+  }
+
+  get leases(): number {
+    return this.all.reduce((sum, station) => sum + station.holds.size, 0)
+  }
+}

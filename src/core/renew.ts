@@ -1,0 +1,38 @@
+import { drop } from './deliver.js'
+import { announce } from './join.js'
+import type { Hold, Links, Station } from './links.js'
+import type { Parts } from './parts.js'
+
+/** Renewals under way at a time. */
+const AT_ONCE = 64
+
+/**
+ * Keeps the leases of this replica alive and looks at every session while at it: a wake that got lost costs at most one
+ * period of this.
+ */
+export async function renewAll(parts: Parts, links: Links): Promise<void> {
+  const due: [Station, Hold][] = []
+  for (const station of links.all) {
+    await announce(parts, station)
+    for (const it of station.holds.values()) due.push([station, it])
+    station.pull()
+  }
+  for (let from = 0; from < due.length; from += AT_ONCE)
+    await Promise.all(due.slice(from, from + AT_ONCE).map(([station, it]) => renew(parts, station, it)))
+}
+
+async function renew({ store, settings, observe }: Parts, station: Station, it: Hold): Promise<void> {
+  const { link } = station
+  const by = { agent: link.agent, connection: link.connection, replica: settings.replica, transport: link.transport }
+  const answer = await store.leases.renew(it.session, it.epoch, by)
+  if (station.closed || station.holds.get(it.session) !== it) return
+  if (answer.word === 'ok') {
+    if (answer.interaction === '' ? !it.settling : answer.request !== it.request || it.request === '') it.deliver()
+    return
+  }
+  if (answer.word === 'superseded' && answer.epoch < it.epoch) return it.deliver() // which attaches again
+  observe.leaseLost({ session: it.session, request: it.request, agent: link.agent, why: answer.word })
+  if (it.request) link.cancel(it.session, it.request, answer.word)
+  drop(station, it)
+  station.pull()
+}

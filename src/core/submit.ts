@@ -1,0 +1,59 @@
+import { ThroughlineError } from '../protocol/errors.js'
+import { isSessionId } from '../protocol/ids.js'
+import type { NewMessage, Submitted } from './core.js'
+import { reserve } from './idempotency.js'
+import { newInteractionId, newSessionId } from './mint.js'
+import { nudge } from './nudge.js'
+import { LOOK_SOON_MS, type Parts } from './parts.js'
+import { createSession, ownedSession } from './sessions.js'
+
+/** Message in: recognise a repetition, store it, start or queue it, wake whoever must look. */
+export async function submit(parts: Parts, owner: string, message: NewMessage): Promise<Submitted> {
+  const { store, settings, clock, observe } = parts
+  const { to } = message
+  if ('session' in to) await ownedSession(parts, owner, to.session)
+  const session = 'session' in to ? to.session : newSessionId()
+  const { ids, refused } = await reserve(parts, owner, message.once, {
+    session,
+    interaction: newInteractionId(session),
+  })
+  if (!isSessionId(ids.session)) throw new ThroughlineError('internal')
+  if ('pool' in to) {
+    await createSession(parts, owner, {
+      id: ids.session,
+      pool: to.pool,
+      title: to.title ?? '',
+      metadata: to.metadata ?? {},
+    })
+  }
+  // the deadline first: a crash in between leaves a line that the sweep finds idle
+  await store.deadlines.look(ids.interaction, clock.now() + Math.min(LOOK_SOON_MS, settings.agentWaitMs, settings.staleAfterMs))
+  const answer = await store.sessions.submit({
+    interaction: ids.interaction,
+    session: ids.session,
+    input: message.text,
+    metadata: message.metadata ?? {},
+    interrupt: message.interrupt ?? false,
+    queueLimit: settings.queueLimit,
+    historyLimit: settings.historyLimit,
+  })
+  if (answer.word === 'gone' || answer.word === 'full') {
+    await refused()
+    throw new ThroughlineError(answer.word === 'full' ? 'queue_full' : 'not_found')
+  }
+  if (answer.word !== 'known')
+    observe.messageAccepted({
+      session: ids.session,
+      interaction: ids.interaction,
+      pool: answer.pool,
+      queued: answer.position,
+    })
+  if (answer.interrupted) await store.deadlines.look(answer.interrupted, clock.now(), 'sooner') // to be sealed
+  if (answer.holder === '' && answer.position === 0) await nudge(parts, ids.session)
+  return {
+    session: ids.session,
+    interaction: ids.interaction,
+    queued: answer.position,
+    replayed: answer.word === 'known',
+  }
+}

@@ -1,0 +1,88 @@
+import { hasOpenTool } from '../protocol/fold.js'
+import { sessionOf, type InteractionId } from '../protocol/ids.js'
+import { nudge } from './nudge.js'
+import { deadlinesOf, type Parts } from './parts.js'
+import { foldLog, seal } from './seal.js'
+
+/** Most due interactions of one shard in one tick, and the longest a tick may take, ms. */
+const PER_SHARD = 200
+const TICK_MS = 3000
+/** How long one sweep may keep others from sweeping, ms. */
+const LOCK_MS = 10_000
+/** How long the sweep's notes are kept without a sweep, ms: longer than any outage that anybody waits out. */
+const NOTES_TTL_MS = 7 * 24 * 3600_000
+
+export type Judge = (id: InteractionId) => Promise<void>
+
+/**
+ * The verdict on one interaction, and what follows from it. From the truth in Redis, so asking twice, late or from
+ * several replicas does no harm.
+ */
+export function judgeOf(parts: Parts): Judge {
+  const { store, settings, clock, observe } = parts
+  return async function judge(id) {
+    const deadlines = deadlinesOf(settings, await store.replicas.sweepNotes())
+    let verdict = await store.turns.expire(id, deadlines)
+    if (verdict.word === 'silent') {
+      const [turn, stored] = await Promise.all([foldLog(store.log, id), store.turns.read(id)])
+      const excused = hasOpenTool(turn) && clock.now() - (stored?.lastActivityAt ?? 0) < settings.toolLimitMs
+      if (excused) return store.deadlines.look(id, clock.now() + 30_000)
+      verdict = await store.turns.expire(id, deadlines, verdict.tip)
+    }
+    observe.metrics.verdicts.inc({ verdict: verdict.word === 'failed' ? verdict.code : verdict.word })
+    switch (verdict.word) {
+      case 'gone':
+      case 'sealed':
+        return store.deadlines.drop(id)
+      case 'unsealed':
+        return seal(parts, id)
+      case 'silent': // it spoke while we looked
+        return store.deadlines.look(id, clock.now() + 1000)
+      case 'later':
+        return store.deadlines.look(id, verdict.lookAt)
+      case 'wake':
+        await store.sessions.wake(sessionOf(id))
+        return store.deadlines.look(id, verdict.lookAt)
+      case 'pend':
+      case 'reset':
+        // no longer only for the agent that has the thread: it had its chance
+        await store.pools.pend(verdict.pool, sessionOf(id), clock.now(), '')
+        return store.deadlines.look(id, verdict.lookAt)
+      case 'failed':
+        observe.staleTurnDetected({ session: sessionOf(id), interaction: id, reason: verdict.code })
+        await seal(parts, id)
+        if (verdict.next) await nudge(parts, sessionOf(id))
+    }
+  }
+}
+
+/**
+ * One sweep over everything that is due; gives how many it judged, or undefined when another replica sweeps.
+ * After a time in which nobody could sweep (Redis or all replicas away) deadlines move out by its length.
+ */
+export async function sweep(parts: Parts, judge: Judge): Promise<number | undefined> {
+  const { store, settings } = parts
+  if (!(await store.replicas.lockSweep(LOCK_MS))) return undefined
+  try {
+    const now = await store.replicas.now()
+    const notes = await store.replicas.sweepNotes()
+    const gap = notes.last === 0 ? 0 : now - notes.last
+    const away = gap > 3 * settings.sweepEveryMs && { awayUntil: now, awayForMs: gap }
+    await store.replicas.noteSweep({ last: now, ...away }, NOTES_TTL_MS)
+    const until = Date.now() + TICK_MS
+    let judged = 0
+    for (const shard of store.deadlines.shards) {
+      for (const id of await store.deadlines.due(shard, now, PER_SHARD)) {
+        if (Date.now() > until) return judged // the rest in the next tick
+        await judge(id)
+        judged++
+      }
+    }
+    await store.replicas.removeDead(now)
+    for (const { name } of await store.pools.known())
+      if ((await store.pools.pendingCount(name)) > 0) await store.pools.wake(name)
+    return judged
+  } finally {
+    await store.replicas.unlockSweep()
+  }
+}
