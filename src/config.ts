@@ -1,0 +1,384 @@
+import { hostname } from 'node:os'
+import { z } from 'zod'
+import { PoolName } from './protocol/agent-wire.js'
+
+/** One setting: how it is called, what it means, and how its text becomes a value. */
+interface Setting<T> {
+  group: 'http' | 'redis' | 'agents' | 'turns' | 'limits' | 'operation'
+  /** As text, like the environment gives it. */
+  default: string
+  unit?: 'ms' | 'bytes' | 'events' | 'count'
+  secret?: true
+  meaning: string
+  schema: z.ZodType<T, string>
+}
+
+const whole = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^-?\d+$/, 'must be a whole number')
+    .transform(Number)
+    .refine((n) => n >= min && n <= max, `must be between ${min} and ${max}`)
+const port = whole(0, 65535)
+const ms = (min = 1) => whole(min, 31 * 24 * 3600_000)
+const text = z.string().min(1, 'must not be empty')
+const list = z.string().transform((value) => value.split(',').map((item) => item.trim()).filter(Boolean))
+const named = z.string().transform((value, context) => {
+  const keys: { name: string; key: string }[] = []
+  for (const item of value.split(',').map((part) => part.trim()).filter(Boolean)) {
+    const at = item.indexOf('=')
+    if (at < 1 || item.length - at - 1 < 8)
+      context.addIssue({ code: 'custom', message: 'must be name=key,name=key with keys of at least 8 characters' })
+    else keys.push({ name: item.slice(0, at), key: item.slice(at + 1) })
+  }
+  return keys
+})
+
+const setting = <T>(it: Setting<T>): Setting<T> => it
+
+/** Every setting of a replica. `docs/config.md` and `throughline config` show this table. */
+export const SETTINGS = {
+  PORT: setting({ group: 'http', default: '8080', meaning: 'Port of clients and agents; 0 takes a free one.', schema: port }),
+  HOST: setting({
+    group: 'http',
+    default: '',
+    meaning: 'Address to listen on. Empty: all addresses when CLIENT_KEYS and AGENT_KEYS are set, else loopback only.',
+    schema: z.string(),
+  }),
+  OPS_PORT: setting({ group: 'http', default: '9090', meaning: 'Port of /livez, /readyz and /metrics; 0 takes a free one.', schema: port }),
+  OPS_HOST: setting({ group: 'http', default: '', meaning: 'Address of the ops port. Empty: as HOST.', schema: z.string() }),
+  CLIENT_KEYS: setting({
+    group: 'http',
+    default: '',
+    secret: true,
+    meaning: 'Keys of clients: owner=key,owner=key. Empty: no key is asked for, loopback only.',
+    schema: named,
+  }),
+  AGENT_KEYS: setting({
+    group: 'http',
+    default: '',
+    secret: true,
+    meaning: 'Keys of agents: pool=key or pool|pool=key; * is any pool. Empty: no key is asked for, loopback only.',
+    schema: named,
+  }),
+
+  REDIS_URL: setting({
+    group: 'redis',
+    default: 'redis://127.0.0.1:6379',
+    secret: true,
+    meaning:
+      'redis[s]://[user:password@]host:port[/db], redis+sentinel://host:port,host:port/master or redis+cluster://host:port,host:port. Redis 7.0 or newer.',
+    schema: text,
+  }),
+  KEY_PREFIX: setting({
+    group: 'redis',
+    default: 'tl:',
+    meaning: 'Start of every key and channel. Gateways that share it are one.',
+    schema: z.string().regex(/^[A-Za-z0-9:._-]{1,64}$/, 'must be 1–64 letters, digits or :._-'),
+  }),
+  REDIS_DEADLINE_MS: setting({
+    group: 'redis',
+    default: '3000',
+    unit: 'ms',
+    meaning: 'How long a request waits for Redis before it is answered 503.',
+    schema: ms(50),
+  }),
+  LIVE_OUTAGE_MS: setting({
+    group: 'redis',
+    default: '60000',
+    unit: 'ms',
+    meaning: 'How long an open stream waits for Redis to come back before it ends with an error.',
+    schema: ms(0),
+  }),
+  SESSION_TTL_MS: setting({
+    group: 'redis',
+    default: String(7 * 24 * 3600_000),
+    unit: 'ms',
+    meaning: 'A session, and the results of its turns, are forgotten after so long without a new message.',
+    schema: ms(1000),
+  }),
+  RESUME_WINDOW_MS: setting({
+    group: 'redis',
+    default: String(3600_000),
+    unit: 'ms',
+    meaning: 'How long after its end a turn can be replayed event by event; later only its result is kept.',
+    schema: ms(1000),
+  }),
+  IDEMPOTENCY_TTL_MS: setting({
+    group: 'redis',
+    default: String(24 * 3600_000),
+    unit: 'ms',
+    meaning: 'How long an Idempotency-Key is remembered.',
+    schema: ms(1000),
+  }),
+
+  POOLS: setting({
+    group: 'agents',
+    default: '',
+    meaning: 'Pools that exist even before an agent has joined: name,name. Messages to other unknown pools are 404.',
+    schema: list.pipe(z.array(PoolName)),
+  }),
+  LEASE_TTL_MS: setting({
+    group: 'agents',
+    default: '15000',
+    unit: 'ms',
+    meaning: 'How long a lease lives without renewal (renewed three times as often): bounds a loss of replica and agent together.',
+    schema: ms(300),
+  }),
+  AGENT_GRACE_MS: setting({
+    group: 'agents',
+    default: '10000',
+    unit: 'ms',
+    meaning: 'How long an agent whose connection broke may take to come back to its turn.',
+    schema: ms(0),
+  }),
+  ACCEPT_MS: setting({
+    group: 'agents',
+    default: '5000',
+    unit: 'ms',
+    meaning: 'A turn that the agent has not accepted after this time is sent again; after three times the connection is closed.',
+    schema: ms(50),
+  }),
+  MAX_ATTEMPTS: setting({
+    group: 'agents',
+    default: '3',
+    unit: 'count',
+    meaning: 'How often a turn is handed to agents before it fails with attempts_exhausted.',
+    schema: whole(1, 100),
+  }),
+  ON_AGENT_LOSS: setting({
+    group: 'agents',
+    default: 'fail',
+    meaning: 'An agent lost after its first output: fail the turn (agent_disconnected), or retry it from the start (reset).',
+    schema: z.enum(['fail', 'retry']),
+  }),
+
+  AGENT_WAIT_MS: setting({
+    group: 'turns',
+    default: '120000',
+    unit: 'ms',
+    meaning: 'How long a turn waits for an agent of its pool before it fails with agent_unavailable.',
+    schema: ms(),
+  }),
+  STALE_AFTER_MS: setting({
+    group: 'turns',
+    default: '300000',
+    unit: 'ms',
+    meaning: 'A turn that started so long ago and has no output fails with stale.',
+    schema: ms(),
+  }),
+  AGENT_SILENT_MS: setting({
+    group: 'turns',
+    default: '300000',
+    unit: 'ms',
+    meaning: 'An agent that says nothing for so long fails its turn with agent_silent; a tool call in progress excuses it.',
+    schema: ms(),
+  }),
+  TOOL_LIMIT_MS: setting({
+    group: 'turns',
+    default: String(3600_000),
+    unit: 'ms',
+    meaning: 'How long a tool call in progress excuses silence.',
+    schema: ms(),
+  }),
+  SWEEP_EVERY_MS: setting({
+    group: 'turns',
+    default: '5000',
+    unit: 'ms',
+    meaning: 'How often stuck turns are looked for.',
+    schema: ms(100),
+  }),
+
+  QUEUE_LIMIT: setting({
+    group: 'limits',
+    default: '100',
+    unit: 'count',
+    meaning: 'Messages that may wait in one session; one more is answered 429.',
+    schema: whole(0, 100_000),
+  }),
+  HISTORY_LIMIT: setting({
+    group: 'limits',
+    default: '1000',
+    unit: 'count',
+    meaning: 'Turns kept per session; the oldest finished ones go first.',
+    schema: whole(1, 100_000),
+  }),
+  MAX_BODY_BYTES: setting({
+    group: 'limits',
+    default: String(4 * 1024 * 1024),
+    unit: 'bytes',
+    meaning: 'Largest request body.',
+    schema: whole(1024, 1024 ** 3),
+  }),
+  MAX_LOG_EVENTS: setting({
+    group: 'limits',
+    default: '200000',
+    unit: 'events',
+    meaning: 'Most events of one turn; beyond it the turn fails with log_full.',
+    schema: whole(10, 100_000_000),
+  }),
+  MAX_LOG_BYTES: setting({
+    group: 'limits',
+    default: String(64 * 1024 * 1024),
+    unit: 'bytes',
+    meaning: 'Most bytes of one turn’s events; beyond it the turn fails with log_full.',
+    schema: whole(1024, 4 * 1024 ** 3),
+  }),
+  WAIT_LIMIT_MS: setting({
+    group: 'limits',
+    default: '280000',
+    unit: 'ms',
+    meaning: 'How long a blocking request waits for the end of its turn.',
+    schema: ms(),
+  }),
+  SLOW_VIEWER_MS: setting({
+    group: 'limits',
+    default: '30000',
+    unit: 'ms',
+    meaning: 'A stream whose reader takes nothing for so long is cut; its cursor makes that safe.',
+    schema: ms(),
+  }),
+  MAX_AGENTS: setting({
+    group: 'limits',
+    default: '10000',
+    unit: 'count',
+    meaning: 'Agent connections per replica; one more is told to try elsewhere.',
+    schema: whole(1, 1_000_000),
+  }),
+
+  REPLICA_ID: setting({
+    group: 'operation',
+    default: '',
+    meaning: 'Name of this replica in logs and in Redis. Empty: host name, process id and a random part.',
+    schema: z.string().regex(/^[A-Za-z0-9._-]{0,128}$/, 'must be letters, digits, dots, dashes or underscores'),
+  }),
+  DRAIN_MS: setting({
+    group: 'operation',
+    default: '90000',
+    unit: 'ms',
+    meaning: 'Longest time from SIGTERM to the end of the process.',
+    schema: ms(0),
+  }),
+  LOG_LEVEL: setting({
+    group: 'operation',
+    default: 'info',
+    meaning: 'Least level of log lines.',
+    schema: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
+  }),
+  PROBE_MS: setting({
+    group: 'operation',
+    default: '5000',
+    unit: 'ms',
+    meaning: 'How often the delivery path of pub/sub is probed.',
+    schema: ms(100),
+  }),
+} as const
+
+type SettingName = keyof typeof SETTINGS
+type Values = { [K in SettingName]: (typeof SETTINGS)[K] extends Setting<infer T> ? T : never }
+
+/** A checked configuration, by the part of the gateway that it is for. */
+export type Config = ReturnType<typeof group>
+
+/** All that is wrong with an environment, one line per variable. */
+export class ConfigError extends Error {
+  readonly problems: string[]
+
+  constructor(problems: string[]) {
+    super(`The configuration is not usable:\n${problems.map((problem) => `  ${problem}`).join('\n')}`)
+    this.name = 'ConfigError'
+    this.problems = problems
+  }
+}
+
+/** Reads and checks the environment. Throws ConfigError with every mistake at once. */
+export function readConfig(env: Record<string, string | undefined> = process.env): Config {
+  const values: Record<string, unknown> = {}
+  const problems: string[] = []
+  for (const [name, it] of Object.entries(SETTINGS) as [SettingName, Setting<unknown>][]) {
+    const parsed = it.schema.safeParse(env[name] ?? it.default)
+    if (parsed.success) values[name] = parsed.data
+    else problems.push(`${name}: ${parsed.error.issues.map((issue) => issue.message).join('; ')}`)
+  }
+  const v = values as Values
+  if (problems.length === 0) {
+    if (v.HOST !== '' && !isLoopback(v.HOST) && (v.CLIENT_KEYS.length === 0 || v.AGENT_KEYS.length === 0))
+      problems.push(`HOST: ${v.HOST} is reachable from outside; set CLIENT_KEYS and AGENT_KEYS first`)
+    if (v.LEASE_TTL_MS > v.STALE_AFTER_MS) problems.push('LEASE_TTL_MS: must not be longer than STALE_AFTER_MS')
+    if (v.RESUME_WINDOW_MS > v.SESSION_TTL_MS) problems.push('RESUME_WINDOW_MS: must not be longer than SESSION_TTL_MS')
+  }
+  if (problems.length > 0) throw new ConfigError(problems)
+  return group(v)
+}
+
+export const isLoopback = (host: string): boolean => /^(localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/.test(host)
+
+function group(v: Values) {
+  const open = v.CLIENT_KEYS.length > 0 && v.AGENT_KEYS.length > 0
+  const host = v.HOST || (open ? '0.0.0.0' : '127.0.0.1')
+  return {
+    http: {
+      port: v.PORT,
+      host,
+      opsPort: v.OPS_PORT,
+      opsHost: v.OPS_HOST || host,
+      clientKeys: v.CLIENT_KEYS,
+      agentKeys: v.AGENT_KEYS,
+      /** Somebody may connect without a key. */
+      keyless: !open,
+      maxBodyBytes: v.MAX_BODY_BYTES,
+      waitLimitMs: v.WAIT_LIMIT_MS,
+      slowViewerMs: v.SLOW_VIEWER_MS,
+      maxAgents: v.MAX_AGENTS,
+    },
+    redisUrl: v.REDIS_URL,
+    store: {
+      prefix: v.KEY_PREFIX,
+      sessionTtlMs: v.SESSION_TTL_MS,
+      resumeWindowMs: v.RESUME_WINDOW_MS,
+      leaseTtlMs: v.LEASE_TTL_MS,
+      agentGraceMs: v.AGENT_GRACE_MS,
+      maxLogEvents: v.MAX_LOG_EVENTS,
+      maxLogBytes: v.MAX_LOG_BYTES,
+      redisDeadlineMs: v.REDIS_DEADLINE_MS,
+      replicaTtlMs: 15_000,
+      probeEveryMs: v.PROBE_MS,
+    },
+    core: {
+      queueLimit: v.QUEUE_LIMIT,
+      historyLimit: v.HISTORY_LIMIT,
+      maxAttempts: v.MAX_ATTEMPTS,
+      onAgentLoss: v.ON_AGENT_LOSS,
+      agentWaitMs: v.AGENT_WAIT_MS,
+      staleAfterMs: v.STALE_AFTER_MS,
+      agentSilentMs: v.AGENT_SILENT_MS,
+      toolLimitMs: v.TOOL_LIMIT_MS,
+      agentGraceMs: v.AGENT_GRACE_MS,
+      leaseTtlMs: v.LEASE_TTL_MS,
+      acceptMs: v.ACCEPT_MS,
+      sweepEveryMs: v.SWEEP_EVERY_MS,
+      idempotencyTtlMs: v.IDEMPOTENCY_TTL_MS,
+      liveOutageMs: v.LIVE_OUTAGE_MS,
+      pools: v.POOLS,
+    },
+    replica: v.REPLICA_ID || `${hostname()}-${process.pid}-${Math.random().toString(36).slice(2, 8)}`,
+    drainMs: v.DRAIN_MS,
+    logLevel: v.LOG_LEVEL,
+  }
+}
+
+/** The table with the values of this environment, secrets masked. */
+export function describeConfig(env: Record<string, string | undefined> = process.env) {
+  return (Object.entries(SETTINGS) as [SettingName, Setting<unknown>][]).map(([name, it]) => {
+    const given = env[name]
+    return {
+      name,
+      group: it.group,
+      value: it.secret && given ? '********' : (given ?? it.default),
+      default: it.default,
+      unit: it.unit ?? '',
+      meaning: it.meaning,
+      given: given !== undefined,
+    }
+  })
+}
