@@ -1,0 +1,37 @@
+import { ConfigError, readConfig } from '../config.js'
+import { startGateway } from '../gateway.js'
+import { createLogger } from '../observe/logger.js'
+import { RedisRequired } from '../store/require-redis.js'
+import { version } from './version.js'
+
+/** sysexits.h EX_CONFIG: the set-up is wrong, trying again will not help. */
+export const EXIT_CONFIG = 78
+
+/**
+ * One production replica, configured by environment variables alone. Runs until `stop` aborts, then drains; a second
+ * abort through `kill` ends it at once. Gives the exit code.
+ */
+export async function serve(stop: AbortSignal, kill: AbortSignal): Promise<number> {
+  let config
+  try {
+    config = readConfig()
+  } catch (err) {
+    if (!(err instanceof ConfigError)) throw err
+    console.error(err.message)
+    return EXIT_CONFIG
+  }
+  const log = createLogger({ level: config.logLevel, replica: config.replica, version })
+  let gateway
+  try {
+    gateway = await startGateway(config, log, version)
+  } catch (err) {
+    const taken = (err as NodeJS.ErrnoException).code === 'EADDRINUSE'
+    if (!taken && !(err instanceof RedisRequired)) throw err
+    log.fatal({ event: 'not_started' }, taken ? `${(err as Error).message}: choose another PORT or OPS_PORT` : (err as Error).message)
+    return EXIT_CONFIG
+  }
+  if (!stop.aborted) await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }))
+  const killed = new Promise((resolve) => kill.addEventListener('abort', resolve, { once: true }))
+  await Promise.race([gateway.drain(), killed])
+  return 0
+}

@@ -1,0 +1,220 @@
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { agentAuth } from './auth/agent.js'
+import { clientAuth } from './auth/client.js'
+import type { Config } from './config.js'
+import { buildCore } from './core/build.js'
+import { PoolWatch } from './core/claim.js'
+import { drain } from './core/drain.js'
+import { Links } from './core/links.js'
+import type { Parts } from './core/parts.js'
+import { RedisClock } from './core/redis-clock.js'
+import { startReplica, type ReplicaState } from './core/replica.js'
+import { judgeOf, sweep } from './core/sweep.js'
+import { Observe } from './observe/events.js'
+import type { Logger } from './observe/logger.js'
+import { createMetrics } from './observe/metrics.js'
+import { connector, type Connection, type Role } from './store/redis.js'
+import { requireRedis } from './store/require-redis.js'
+import { openStore } from './store/store.js'
+import { agentsDoor } from './surfaces/agents/io.js'
+import { startSweeper } from './surfaces/clock/sweeper.js'
+import { httpApp } from './surfaces/http/app.js'
+import { nativeSurface } from './surfaces/native/router.js'
+import { openAiSurface } from './surfaces/openai/router.js'
+import { opsApp } from './surfaces/ops/server.js'
+
+export interface Gateway {
+  replica: string
+  port: number
+  opsPort: number
+  /** Leaves in order, within `DRAIN_MS`, then closes. */
+  drain(): Promise<void>
+  /** Closes everything at once. */
+  close(): Promise<void>
+}
+
+/** Not ready when the bus has not delivered its own probe for so many periods. */
+const PROBES_MISSED = 6
+
+/**
+ * Builds one replica from its configuration and starts it. What is opened here is closed here, in reverse.
+ * Throws RedisRequired when Redis cannot be reached or is too old, and what `listen` throws for a taken port.
+ */
+export async function startGateway(config: Config, log: Logger, version: string): Promise<Gateway> {
+  const startedAt = Date.now()
+  const closers: (() => unknown)[] = []
+  async function close(): Promise<void> {
+    for (const stop of closers.splice(0).reverse())
+      await Promise.resolve()
+        .then(stop)
+        .catch((err: unknown) => log.warn({ err }, 'closing'))
+  }
+
+  try {
+    const open = connector(config.redisUrl, config.replica, log)
+    const opened = (role: Role): Connection => {
+      const redis = open(role)
+      closers.push(() => redis.disconnect())
+      return redis
+    }
+    const metrics = createMetrics()
+    const observe = new Observe(log, metrics)
+
+    const commands = opened('commands')
+    await requireRedis(commands, config.redisUrl, log)
+    const subscriber = opened('subscriber')
+    const store = openStore({ commands, subscriber }, config.store, config.replica, log)
+    closers.push(() => store.bus.close())
+    await store.bus.start()
+
+    const clock = new RedisClock(store.replicas)
+    await clock.correct()
+    const parts: Parts = { store, observe, clock, settings: { ...config.core, replica: config.replica, version } }
+    const links = new Links()
+    const pools = new PoolWatch(parts, links)
+    const viewers = { count: 0 }
+    const judge = judgeOf(parts)
+    const core = buildCore(parts, judge, viewers)
+    const state: ReplicaState = { draining: false, lastSweepAt: clock.now() }
+
+    const moving = new AbortController()
+    const hardStop = new AbortController()
+    const asClient = clientAuth(config.http.clientKeys)
+    let streams = 0
+    const http = {
+      log,
+      authenticate: (req: { headers: { authorization?: string } }) =>
+        Promise.resolve().then(() => ({ owner: asClient(req.headers.authorization) })),
+      draining: moving.signal,
+      hardStop: hardStop.signal,
+      loopbackOnly: config.http.keyless,
+      limits: {
+        maxBodyBytes: config.http.maxBodyBytes,
+        waitLimitMs: config.http.waitLimitMs,
+        keepAliveMs: 15_000,
+        slowViewerMs: config.http.slowViewerMs,
+        retryMs: 1000,
+      },
+      observe: {
+        request: (route: string, method: string, status: number, seconds: number) =>
+          metrics.requests.observe({ route, method, status: String(status) }, seconds),
+        streamOpened: (surface: string) => metrics.streams.inc({ surface }),
+        streamClosed: (surface: string, how: string) => {
+          metrics.streams.dec({ surface })
+          metrics.streamsClosed.inc({ surface, how })
+        },
+      },
+      core,
+    }
+    const app = httpApp(http, [
+      { path: '/api/v1', router: nativeSurface(http) },
+      { path: '/v1', router: openAiSurface(http) },
+    ])
+    const server = createServer(app)
+    server.on('request', (_req, res) => {
+      streams++
+      res.once('close', () => streams--)
+    })
+    server.keepAliveTimeout = 75_000 // longer than a load balancer's idle time, so that it never meets a reset
+    server.headersTimeout = 80_000
+    closers.push(() => closed(server))
+
+    const agents = agentsDoor(server, parts, links, pools, {
+      adapter: { pub: opened('adapter-pub'), sub: opened('adapter-sub'), key: store.keys.sockets },
+      authenticate: agentAuth(config.http.agentKeys),
+      refuseOrigins: config.http.keyless,
+      maxAgents: config.http.maxAgents,
+    })
+    closers.push(() => agents.stop())
+
+    const sweeper = await startSweeper(
+      { queue: opened('sweep-queue'), worker: opened('sweep-worker') },
+      { prefix: store.keys.bullmq, everyMs: config.core.sweepEveryMs },
+      () => sweep(parts, judge),
+      observe,
+    )
+    closers.push(() => sweeper.stop())
+    const replica = startReplica(parts, links, viewers, judge, state, startedAt)
+    closers.push(() => store.replicas.leave(config.replica).catch(() => {})) // else it fades by itself
+    closers.push(() => replica.stop())
+
+    const probeAgeMs = () => store.bus.probeAgeMs
+    metrics.watch({
+      agents: () => links.all.length,
+      leases: () => links.leases,
+      viewers: () => viewers.count,
+      channels: () => store.bus.channels,
+      busProbeAge: () => probeAgeMs() / 1000,
+      sweepAge: () => (clock.now() - state.lastSweepAt) / 1000,
+    })
+    const ops = createServer(
+      opsApp({
+        registry: metrics.registry,
+        checks: {
+          redis: () => (store.db.available ? null : 'Redis is not connected; check REDIS_URL and the Redis server'),
+          bus: () =>
+            probeAgeMs() < PROBES_MISSED * config.store.probeEveryMs
+              ? null
+              : `pub/sub has not delivered for ${Math.round(probeAgeMs() / 1000)} s; check the Redis server`,
+          replica: () => (state.draining ? 'draining' : null),
+        },
+      }),
+    )
+    closers.push(() => closed(ops))
+
+    await listen(server, config.http.port, config.http.host)
+    await listen(ops, config.http.opsPort, config.http.opsHost)
+    const address = {
+      port: (server.address() as AddressInfo).port,
+      opsPort: (ops.address() as AddressInfo).port,
+    }
+    if (config.http.keyless)
+      log.warn({ event: 'keyless' }, 'CLIENT_KEYS or AGENT_KEYS are not set: listening on loopback only, no key is asked for')
+    log.info({ event: 'ready', ...address, host: config.http.host, redis: config.redisUrl.replace(/\/\/[^@/]*@/, '//***@') }, 'ready')
+
+    return {
+      replica: config.replica,
+      ...address,
+      close,
+      async drain() {
+        await drain(
+          parts,
+          links,
+          state,
+          {
+            close: () => agents.close(),
+            moveViewers: () => moving.abort(),
+            open: () => streams,
+            destroy() {
+              hardStop.abort()
+              server.closeAllConnections()
+            },
+          },
+          config.drainMs,
+        )
+        await close()
+      },
+    }
+  } catch (err) {
+    await close()
+    throw err
+  }
+}
+
+function listen(server: Server, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+}
+
+function closed(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve())
+    server.closeAllConnections()
+  })
+}

@@ -1,0 +1,81 @@
+#!/usr/bin/env node
+import { fileURLToPath } from 'node:url'
+import { Command, InvalidArgumentError } from 'commander'
+import { version } from './cli/version.js'
+
+const stop = new AbortController()
+const kill = new AbortController()
+for (const signal of ['SIGTERM', 'SIGINT'] as const)
+  process.on(signal, () => (stop.signal.aborted ? kill.abort() : stop.abort()))
+
+const whole = (text: string): number => {
+  const n = Number(text)
+  if (!Number.isInteger(n) || n < 1 || n > 64) throw new InvalidArgumentError('a whole number from 1 to 64, please')
+  return n
+}
+
+const program = new Command('throughline')
+  .description('A gateway between HTTP clients and remote coding agents that survives restarts.')
+  .version(version)
+
+program
+  .command('serve')
+  .description('run one replica, configured by environment variables (see: throughline config)')
+  .action(async () => {
+    const [{ serve }, { exitWithParent }] = await Promise.all([import('./cli/serve.js'), import('./local/exit-with-parent.js')])
+    exitWithParent()
+    process.exitCode = await serve(stop.signal, kill.signal)
+  })
+
+program
+  .command('dev')
+  .description('run everything on this machine: Redis, replicas, a balancer, a demo agent')
+  .option('-r, --replicas <n>', 'how many replicas, each its own process', whole, 1)
+  .option('--no-agent', 'do not start the demo agent')
+  .action(async (options: { replicas: number; agent: boolean }) => {
+    const { devCommand } = await import('./cli/dev.js')
+    process.removeAllListeners('SIGINT').removeAllListeners('SIGTERM') // dev has an order of its own
+    process.exitCode = await devCommand({ ...options, mainPath: fileURLToPath(import.meta.url) })
+  })
+
+program
+  .command('demo-agent')
+  .description('connect an agent that answers everything, word by word')
+  .requiredOption('--url <url>', 'the gateway, such as http://127.0.0.1:8080')
+  .option('--pool <name>', 'the pool to join', 'demo')
+  .option('--capacity <n>', 'turns at a time', whole, 16)
+  .option('--key <key>', 'agent key (or THROUGHLINE_AGENT_KEY)')
+  .option('--word-delay <ms>', 'pause between words', whole, 40)
+  .action(async (options: { url: string; pool: string; capacity: number; key?: string; wordDelay: number }) => {
+    const [{ demoAgent }, { exitWithParent }] = await Promise.all([
+      import('./cli/demo-agent.js'),
+      import('./local/exit-with-parent.js'),
+    ])
+    exitWithParent()
+    const key = options.key ?? process.env['THROUGHLINE_AGENT_KEY']
+    await demoAgent({
+      url: options.url,
+      pool: options.pool,
+      capacity: options.capacity,
+      wordDelayMs: options.wordDelay,
+      signal: stop.signal,
+      ...(key !== undefined && { key }),
+    })
+  })
+
+program
+  .command('config')
+  .description('print every setting with its value, default, unit and meaning; secrets masked')
+  .action(async () => {
+    const [{ configTable }, { readConfig, ConfigError }] = await Promise.all([import('./cli/config.js'), import('./config.js')])
+    console.log(configTable(process.env))
+    try {
+      readConfig()
+    } catch (err) {
+      if (!(err instanceof ConfigError)) throw err
+      console.error(`\n${err.message}`)
+      process.exitCode = 78
+    }
+  })
+
+await program.parseAsync()

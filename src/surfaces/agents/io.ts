@@ -1,0 +1,177 @@
+import type { Server as HttpServer } from 'node:http'
+import { createAdapter } from '@socket.io/redis-adapter'
+import { Server, type Namespace } from 'socket.io'
+import { z } from 'zod'
+import { mayJoin, type AgentPrincipal } from '../../auth/agent.js'
+import type { PoolWatch } from '../../core/claim.js'
+import type { Connection } from '../../core/connection.js'
+import { join, part } from '../../core/join.js'
+import type { Links, Station } from '../../core/links.js'
+import type { Parts } from '../../core/parts.js'
+import { WINDOW } from '../../core/writer.js'
+import { AGENT_PROTOCOL, Hello, type AgentToGateway, type GatewayToAgent, type Refusal, type Welcome } from '../../protocol/agent-wire.js'
+import { MAX_EVENT_BYTES } from '../../protocol/events.js'
+import { Fleet, type FleetEvents } from './fleet.js'
+import { guarded } from './guarded-client.js'
+import { hear, socketLink, type AgentSocket } from './socket.js'
+
+/** A connection that has not said hello after this time is closed, ms. */
+const HELLO_MS = 10_000
+/** Largest frame from an agent, bytes. */
+const MAX_FRAME_BYTES = 4 * 1024 * 1024
+
+export interface AgentsDoor {
+  fleet: Fleet
+  /** Refuse new agents from now on. */
+  close(): void
+  stop(): Promise<void>
+}
+
+/**
+ * The door of native agents: Socket.IO namespace `/agents`, websocket transport only (no sticky sessions needed). The
+ * Redis adapter carries what concerns the set of connections over all replicas; turns do not ride on it.
+ */
+export function agentsDoor(
+  server: HttpServer,
+  parts: Parts,
+  links: Links,
+  pools: PoolWatch,
+  options: {
+    adapter: { pub: Connection; sub: Connection; key: string }
+    authenticate: (key: string | undefined) => AgentPrincipal | undefined
+    /** Without keys, a web page must not be able to join as an agent: its browser always names an origin. */
+    refuseOrigins: boolean
+    maxAgents: number
+  },
+): AgentsDoor {
+  const { observe, settings } = parts
+  const dropped = () => observe.metrics.adapterDropped.inc()
+  const io = new Server(server, {
+    transports: ['websocket'],
+    serveClient: false,
+    pingInterval: 10_000,
+    pingTimeout: 10_000,
+    maxHttpBufferSize: MAX_FRAME_BYTES,
+    allowRequest: (req, answer) => answer(null, !(options.refuseOrigins && req.headers.origin !== undefined)),
+    adapter: createAdapter(guarded(options.adapter.pub, dropped), guarded(options.adapter.sub, dropped), {
+      key: options.adapter.key,
+    }),
+  })
+  const agents = io.of('/agents') as Namespace<AgentToGateway, GatewayToAgent, FleetEvents>
+  const fleet = new Fleet(agents, links)
+  const parting = new Set<Promise<void>>()
+  let closed = false
+
+  agents.on('connection', (socket: AgentSocket) => {
+    const impatience = setTimeout(() => socket.conn.close(), HELLO_MS)
+    let station: Station | undefined
+    socket.once('hello', (message, answer) => {
+      clearTimeout(impatience)
+      if (typeof answer !== 'function') return void socket.conn.close()
+      welcome(socket, message)
+        .then((reply) => {
+          answer(reply.reply)
+          if (!reply.reply.ok) return void setTimeout(() => socket.conn.close(), 500).unref()
+          station = reply.station
+          return reply.open?.()
+        })
+        .catch((err: unknown) => {
+          observe.outage('agent hello', err)
+          answer(refusal('unavailable', 'Redis cannot be reached at the moment. Connect again.', true))
+          socket.conn.close()
+        })
+    })
+    socket.once('disconnect', (why) => {
+      clearTimeout(impatience)
+      if (!station) return
+      const left = station
+      observe.agentLeft({ agent: left.link.agent, connection: socket.id, why, holding: left.holds.size })
+      const done = part(parts, links, pools, left, left.leaving && !closed ? 'left' : 'lost')
+        .catch((err: unknown) => observe.outage('agent left', err)) // its leases expire by themselves
+        .finally(() => parting.delete(done))
+      parting.add(done)
+    })
+  })
+
+  async function welcome(
+    socket: AgentSocket,
+    message: unknown,
+  ): Promise<{ reply: Welcome | Refusal; station?: Station; open?: () => Promise<void> }> {
+    const version = (message as { protocol?: unknown } | null)?.protocol
+    if (typeof version === 'number' && version !== AGENT_PROTOCOL)
+      return { reply: refusal('unsupported_protocol', `This gateway speaks protocol ${AGENT_PROTOCOL}.`, false) }
+    const parsed = Hello.safeParse(message)
+    if (!parsed.success) return { reply: refusal('invalid_hello', z.prettifyError(parsed.error).slice(0, 1000), false) }
+    const hello = parsed.data
+    const principal = options.authenticate((socket.handshake.auth as { key?: string } | undefined)?.key)
+    if (!principal) return { reply: refusal('unauthorized', 'No valid agent key in auth.key of the handshake.', false) }
+    if (hello.pool !== undefined && !mayJoin(principal, hello.pool))
+      return { reply: refusal('unauthorized', `This key may not join pool ${hello.pool}.`, false) }
+    if (closed || links.all.length >= options.maxAgents)
+      return { reply: refusal('unavailable', 'This replica takes no more agents. Connect again.', true) }
+    for (const session of [...hello.sessions, ...hello.holding.map((held) => held.session)]) {
+      const stored = await parts.store.sessions.read(session)
+      if (stored && !mayJoin(principal, stored.pool))
+        return { reply: refusal('unauthorized', `This key may not serve ${session}.`, false) }
+    }
+
+    const link = socketLink(socket, hello.agent, hello.pool ?? null)
+    fleet.evict(link)
+    const joined = await join(parts, links, pools, link, hello)
+    const backlog: (() => void)[] = []
+    const opened = holdBack(socket, backlog)
+    observe.agentJoined({
+      agent: hello.agent,
+      connection: socket.id,
+      pool: link.pool,
+      capacity: hello.capacity,
+      resumed: joined.resumed.length,
+    })
+    return {
+      station: joined.station,
+      reply: {
+        ok: true,
+        protocol: AGENT_PROTOCOL,
+        replica: settings.replica,
+        resumed: joined.resumed,
+        ended: joined.ended,
+        window: WINDOW,
+        maxEventBytes: MAX_EVENT_BYTES,
+      },
+      async open() {
+        await joined.open()
+        hear(parts, socket, joined.station)
+        opened()
+      },
+    }
+  }
+
+  return {
+    fleet,
+    close() {
+      closed = true
+    },
+    async stop() {
+      closed = true
+      agents.local.disconnectSockets(true)
+      await Promise.all(parting)
+      await io.close()
+    },
+  }
+}
+
+const refusal = (code: Refusal['code'], message: string, retry: boolean): Refusal => ({ ok: false, code, message, retry })
+
+/** Keeps what an agent says between its welcome and its sessions being taken up; the given function plays it back. */
+function holdBack(socket: AgentSocket, backlog: (() => void)[]): () => void {
+  const names = ['accepted', 'events', 'settled', 'leave'] as const
+  const keep = names.map((name) => {
+    const listener = (...args: unknown[]) => void backlog.push(() => socket.listeners(name).forEach((hears) => (hears as (...a: unknown[]) => void)(...args)))
+    socket.on(name, listener as never)
+    return () => void socket.off(name, listener as never)
+  })
+  return () => {
+    keep.forEach((stop) => stop())
+    backlog.splice(0).forEach((say) => say())
+  }
+}
