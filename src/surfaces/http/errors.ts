@@ -1,0 +1,68 @@
+import type { ErrorRequestHandler, Response } from 'express'
+import { ThroughlineError } from '../../protocol/errors.js'
+import { callOf, type Call } from './call.js'
+import type { HttpParts } from './parts.js'
+
+/** How a surface words an error. Status, `Retry-After` and the like are the same on all of them. */
+export type RenderError = (error: ThroughlineError, requestId: string) => { body: unknown; headers?: Record<string, string> }
+
+/** The native shape, also spoken where no surface is responsible. */
+export const renderNative: RenderError = (error, requestId) => ({
+  body: {
+    error: {
+      code: error.code,
+      message: error.message,
+      param: error.param ?? null,
+      requestId,
+      retry: error.kind.retry,
+    },
+  },
+})
+
+/** What a caller may know of anything that was thrown. What is neither ours nor the caller's mistake becomes `internal`. */
+export function explain(thrown: unknown): ThroughlineError {
+  if (thrown instanceof ThroughlineError) return thrown
+  const { type, status } = Object(thrown) as { type?: unknown; status?: unknown }
+  switch (type) { // the names body-parser gives its errors
+    case 'entity.too.large':
+      return new ThroughlineError('body_too_large')
+    case 'encoding.unsupported':
+    case 'charset.unsupported':
+      return new ThroughlineError('unsupported_media_type', { message: 'The body must be JSON in UTF-8.' })
+    case 'entity.parse.failed':
+      return new ThroughlineError('invalid_request', { message: 'The body is not a JSON object.' })
+  }
+  // Express itself: a body that broke off, a path that cannot be decoded
+  if (status === 400) return new ThroughlineError('invalid_request', { cause: thrown })
+  return new ThroughlineError('internal', { cause: thrown })
+}
+
+/** Logs what is a bug, once, under the id that the caller was shown. */
+export function reportBug({ log }: Pick<HttpParts, 'log'>, call: Call, error: ThroughlineError): void {
+  if (error.code !== 'internal') return
+  log.error({ err: error.cause ?? error, requestId: call.id, route: call.route }, 'bug')
+}
+
+/** The one place where a surface's errors become replies. After the header a reply can only be cut off. */
+export function errorHandler(parts: Pick<HttpParts, 'log'>, render: RenderError): ErrorRequestHandler {
+  return (thrown: unknown, _req, res: Response, _next) => {
+    const call = callOf(res)
+    if (call.over.aborted && isAbort(thrown)) return // the client has left, and what was done for it stopped
+    const error = explain(thrown)
+    reportBug(parts, call, error)
+    if (res.headersSent) {
+      res.destroy() // not `end`: a clean end would look like a whole answer
+      return
+    }
+    const { body, headers } = render(error, call.id)
+    const { status, retryAfterS } = error.kind
+    if (retryAfterS !== undefined) res.set('Retry-After', String(retryAfterS))
+    if (status === 401) res.set('WWW-Authenticate', 'Bearer')
+    res
+      .status(status)
+      .set(headers ?? {})
+      .json(body)
+  }
+}
+
+const isAbort = (thrown: unknown): boolean => thrown instanceof Error && thrown.name === 'AbortError'

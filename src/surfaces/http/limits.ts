@@ -1,0 +1,54 @@
+import type { ServerOptions } from 'node:http'
+import express, { type RequestHandler } from 'express'
+import { ThroughlineError } from '../../protocol/errors.js'
+
+/**
+ * Time-outs of the HTTP server. They bound how long a request may take to arrive, never how long its reply may stream.
+ * Idle connections outlive the 60 s of common balancers, so that the balancer is the one who closes them.
+ */
+export const SERVER_OPTIONS = {
+  requestTimeout: 60_000,
+  headersTimeout: 20_000,
+  keepAliveTimeout: 75_000,
+  noDelay: true,
+} satisfies ServerOptions
+
+/** Reads a JSON object of at most `maxBytes`. Other content is refused unread. */
+export const jsonBody = (maxBytes: number): RequestHandler[] => [refuseUnread(maxBytes), express.json({ limit: maxBytes })]
+
+/**
+ * A foreign web page can post forms and plain text to this machine without asking; for JSON its browser must ask first,
+ * and is told nothing. Hence a body with any other content type is refused, not guessed at.
+ */
+function refuseUnread(maxBytes: number): RequestHandler {
+  return (req, res, next) => {
+    const length = Number(req.headers['content-length'] ?? 0)
+    if (length > maxBytes) {
+      res.set('Connection', 'close') // else Node reads on to the end of what nobody wants
+      throw new ThroughlineError('body_too_large')
+    }
+    const hasBody = length > 0 || req.headers['transfer-encoding'] !== undefined
+    if (hasBody && !req.is('application/json')) throw new ThroughlineError('unsupported_media_type')
+    next()
+  }
+}
+
+/**
+ * Without keys, whoever reaches the port may do anything. So a name that merely resolves to this machine (DNS rebinding)
+ * and a page from elsewhere (its `Origin`) are refused. Doors beside Express (WebSocket) ask `isLoopback` themselves.
+ */
+export const refuseForeign: RequestHandler = (req, _res, next) => {
+  const { host, origin } = req.headers
+  if (isLoopback(host) && (origin === undefined || isLoopback(hostOf(origin)))) return next()
+  throw new ThroughlineError('invalid_request', {
+    message: 'Without configured keys this gateway answers local callers only: use localhost or 127.0.0.1.',
+    param: isLoopback(host) ? 'Origin' : 'Host',
+  })
+}
+
+/** Whether a `Host` header (or the host of an origin) names this machine itself. */
+export function isLoopback(host: string | undefined): boolean {
+  return host !== undefined && /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?$/i.test(host)
+}
+
+const hostOf = (origin: string): string => origin.replace(/^https?:\/\//i, '')

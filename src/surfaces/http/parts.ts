@@ -1,0 +1,40 @@
+import type { IncomingMessage } from 'node:http'
+import type { Logger } from 'pino'
+
+/** What every HTTP door is given. */
+export interface HttpParts {
+  log: Logger
+  /** Who is calling. Throws `unauthorized`. */
+  authenticate: (req: IncomingMessage) => Promise<{ owner: string }>
+  /** Aborted when this replica leaves and viewers that can resume elsewhere should do so. */
+  draining: AbortSignal
+  /** Aborted when the grace period is over: whatever still streams is cut. */
+  hardStop: AbortSignal
+  /** True where no keys are configured: only this machine may call, whatever name it was called by. */
+  loopbackOnly: boolean
+  limits: HttpLimits
+  observe?: HttpObserver
+}
+
+export interface HttpLimits {
+  /** Largest request body in bytes. */
+  maxBodyBytes: number
+  /** How long a blocking request may wait for its turn. */
+  waitLimitMs: number
+  /** Silence after which a stream gets a sign of life (15 s suits proxies and NATs). */
+  keepAliveMs: number
+  /** How long a viewer's socket may stay full before it is cut off. */
+  slowViewerMs: number
+  /** What viewers are told to wait before they reconnect; up to as much again is added at random. */
+  retryMs: number
+}
+
+/** How a stream came to its end: `done` all was said · `left` the viewer · `slow` cut off · `drained` sent elsewhere · `cut` destroyed. */
+export type StreamEnd = 'done' | 'left' | 'slow' | 'drained' | 'cut'
+
+/** What is counted of it all; metrics plug in here. `route` is a pattern, never a path with ids. */
+export interface HttpObserver {
+  request(route: string, method: string, status: number, seconds: number): void
+  streamOpened(surface: string): void
+  streamClosed(surface: string, how: StreamEnd): void
+}

@@ -1,0 +1,169 @@
+import type { Request, Response } from 'express'
+import type { Call } from './call.js'
+import type { HttpParts, StreamEnd } from './parts.js'
+
+/** Frames of one batch go out in one write, up to this many bytes of them. */
+const MAX_WRITE_BYTES = 256 * 1024
+
+export interface StreamKind {
+  /** Label of the metrics. */
+  surface: string
+  /** What is sent after `keepAliveMs` of silence. */
+  keepAlive: Buffer
+  /** For viewers that can resume elsewhere: aborted when they should. */
+  leave?: AbortSignal
+  /** For viewers that cannot: aborted when their socket must go. */
+  cut?: AbortSignal
+}
+
+/**
+ * One viewer's event stream. Follow with its `signal`, `open` it, then `write` and await each batch: a viewer that does
+ * not read is not buffered for, its `write` just takes long, and after `slowViewerMs` the socket is destroyed.
+ */
+export class EventStream {
+  readonly #parts: Pick<HttpParts, 'limits' | 'observe'>
+  readonly #req: Request
+  readonly #res: Response
+  readonly #kind: StreamKind
+  readonly #stop = new AbortController()
+  #keepAlive: NodeJS.Timeout | undefined
+  #ending: NodeJS.Timeout | undefined
+  #how: StreamEnd = 'left'
+
+  constructor(parts: Pick<HttpParts, 'limits' | 'observe'>, call: Call, req: Request, res: Response, kind: StreamKind) {
+    this.#parts = parts
+    this.#req = req
+    this.#res = res
+    this.#kind = kind
+    const { leave, cut } = kind
+    // Not AbortSignal.any: the two live as long as the process, and Node 20 lets what is joined to them pile up.
+    const stop = () => this.#stop.abort()
+    const destroy = () => this.destroy('cut')
+    leave?.addEventListener('abort', stop)
+    cut?.addEventListener('abort', destroy)
+    const close = () => {
+      stop()
+      clearInterval(this.#keepAlive)
+      clearTimeout(this.#ending)
+      leave?.removeEventListener('abort', stop)
+      cut?.removeEventListener('abort', destroy)
+      if (this.#keepAlive) parts.observe?.streamClosed(kind.surface, this.#how)
+    }
+    call.over.addEventListener('abort', close, { once: true })
+    if (call.over.aborted) close()
+    if (leave?.aborted) stop()
+    if (cut?.aborted) destroy()
+  }
+
+  /** Aborted when there is no use in reading on: the viewer has gone, or should go. */
+  get signal(): AbortSignal {
+    return this.#stop.signal
+  }
+
+  /** Whether this replica is leaving and the viewer, still here, should go elsewhere. */
+  get leaving(): boolean {
+    return this.#kind.leave?.aborted === true && !this.#res.destroyed
+  }
+
+  /** Sends the head, at once. From here on an error can only be a frame, or the end of the socket. */
+  open(): void {
+    const res = this.#res
+    res.status(200).set({
+      'Content-Type': 'text/event-stream; charset=utf-8',
+      'Cache-Control': 'no-cache, no-transform', // no-transform: hands off, compressing proxies
+      'X-Accel-Buffering': 'no', // nginx
+      ...(this.#req.httpVersion === '1.1' && { Connection: 'keep-alive' }),
+    })
+    res.socket?.setNoDelay(true)
+    res.socket?.setTimeout(0)
+    res.flushHeaders()
+    const { limits, observe } = this.#parts
+    this.#keepAlive = setInterval(() => {
+      if (!res.destroyed && !res.writableNeedDrain) res.write(this.#kind.keepAlive)
+    }, limits.keepAliveMs)
+    observe?.streamOpened(this.#kind.surface)
+    if (this.#req.method === 'HEAD') this.end('done')
+  }
+
+  /** Resolves when the socket took the frames, or there is no viewer any more. */
+  async write(frames: readonly Buffer[]): Promise<void> {
+    for (const bytes of packed(frames)) {
+      if (this.#res.writableEnded || this.#res.destroyed) return
+      this.#keepAlive?.refresh()
+      if (!this.#res.write(bytes)) await this.#drained()
+    }
+  }
+
+  /** A clean end: nothing is missing, or the viewer knows that it must come again. */
+  end(how: StreamEnd): void {
+    this.#how = how
+    clearInterval(this.#keepAlive)
+    this.#res.end()
+    this.#ending = setTimeout(() => this.#res.destroy(), this.#parts.limits.slowViewerMs) // the last bytes, too
+  }
+
+  /** An end that no client can take for a whole answer. */
+  destroy(how: StreamEnd): void {
+    this.#how = how
+    this.#res.destroy()
+  }
+
+  #drained(): Promise<void> {
+    return new Promise((resolve) => {
+      const go = () => {
+        clearTimeout(patience)
+        this.#res.off('drain', go)
+        this.signal.removeEventListener('abort', go)
+        resolve()
+      }
+      const patience = setTimeout(() => this.destroy('slow'), this.#parts.limits.slowViewerMs)
+      this.#res.on('drain', go)
+      this.signal.addEventListener('abort', go)
+      if (this.signal.aborted) go()
+    })
+  }
+}
+
+function* packed(frames: readonly Buffer[]): Generator<Buffer> {
+  for (let from = 0; from < frames.length; ) {
+    let to = from
+    for (let bytes = 0; to < frames.length && (to === from || bytes + frames[to]!.length <= MAX_WRITE_BYTES); to++)
+      bytes += frames[to]!.length
+    yield to === from + 1 ? frames[from]! : Buffer.concat(frames.slice(from, to))
+    from = to
+  }
+}
+
+export interface Frame {
+  id?: string
+  event?: string
+  /** How long a reader should wait before it comes again, in ms. */
+  retry?: number
+  /** Sent as JSON, on one line: JSON escapes the line breaks of what it holds. */
+  data?: unknown
+}
+
+/** A frame as bytes, with the blank line that makes it count. */
+export const frame = ({ id, event, retry, data }: Frame): Buffer =>
+  Buffer.from(
+    (id === undefined ? '' : `id: ${id}\n`) +
+      (event === undefined ? '' : `event: ${event}\n`) +
+      (retry === undefined ? '' : `retry: ${retry}\n`) +
+      (data === undefined ? '' : `data: ${JSON.stringify(data)}\n`) +
+      '\n',
+  )
+
+/** A line that no reader's listener sees, but every proxy. */
+export const comment = (text: string): Buffer => Buffer.from(`: ${text}\n\n`)
+
+/** Encodes an event once, for however many viewers it has on this replica. */
+export function sharedFrames<Event extends object, Rest extends unknown[]>(
+  encode: (event: Event, ...rest: Rest) => Buffer,
+): (event: Event, ...rest: Rest) => Buffer {
+  const known = new WeakMap<Event, Buffer>()
+  return (event, ...rest) => {
+    const bytes = known.get(event) ?? encode(event, ...rest)
+    known.set(event, bytes)
+    return bytes
+  }
+}

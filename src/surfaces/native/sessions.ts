@@ -1,0 +1,53 @@
+import type { Routes } from '../http/app.js'
+import { onceOf } from '../http/once.js'
+import { parse, sessionIn } from '../http/parse.js'
+import type { NativeParts } from './router.js'
+import { NewSession, SessionsPage, TranscriptPage } from './schemas.js'
+
+/** Sessions: make, list, read, forget; and what was said in them. */
+export const sessionRoutes = ({ core }: NativeParts): Routes => ({
+  '/sessions': {
+    async post(call, req, res) {
+      const { pool, title, metadata } = parse(NewSession, req.body)
+      const { session, replayed } = await core.createSession(call.owner, {
+        pool,
+        ...(title !== undefined && { title }),
+        ...(metadata && { metadata }),
+        once: onceOf(req, []),
+      })
+      call.session = session.id
+      if (replayed) res.set('Idempotent-Replayed', 'true')
+      res.status(201).location(`${req.baseUrl}/sessions/${session.id}`).json(session)
+    },
+
+    async get(call, req, res) {
+      const { limit, before } = parse(SessionsPage, req.query)
+      res.json(await core.sessions(call.owner, { limit, ...(before !== undefined && { before }) }))
+    },
+  },
+
+  '/sessions/:session': {
+    async get(call, req, res) {
+      res.json(await core.session(call.owner, sessionIn(call, req.params['session'])))
+    },
+
+    async delete(call, req, res) {
+      await core.deleteSession(call.owner, sessionIn(call, req.params['session']))
+      res.status(204).end()
+    },
+  },
+
+  '/sessions/:session/interactions': {
+    async get(call, req, res) {
+      const session = sessionIn(call, req.params['session'])
+      const { limit, after } = parse(TranscriptPage, req.query)
+      res.json(await core.transcript(call.owner, session, { limit, ...(after && { after }) }))
+    },
+  },
+
+  '/sessions/:session/queue': {
+    async get(call, req, res) {
+      res.json(await core.queue(call.owner, sessionIn(call, req.params['session'])))
+    },
+  },
+})
