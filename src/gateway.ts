@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { agentAuth } from './auth/agent.js'
@@ -80,6 +81,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
 
     const moving = new AbortController()
     const hardStop = new AbortController()
+    setMaxListeners(0, moving.signal, hardStop.signal) // every open stream listens
     const asClient = clientAuth(config.http.clientKeys)
     let streams = 0
     const http = {

@@ -33,7 +33,7 @@ export function coalesced(what: string, work: () => Promise<void>, observe: Obse
   }
 }
 
-export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms).unref())
+export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 /** 100 ms doubling to 2 s, jittered. */
 export const backOff = (failures: number): number => Math.min(50 * 2 ** Math.min(failures, 6), 2000) * (0.5 + Math.random() / 2)

@@ -3,6 +3,9 @@ import type { Links } from './links.js'
 import type { Parts } from './parts.js'
 import type { ReplicaState } from './replica.js'
 
+/** How long an agent may take to connect elsewhere, ms. */
+const MOVE_MS = 10_000
+
 /** What a drain needs of the doors. */
 export interface Doors {
   /** Readiness goes red; new agents are refused. */
@@ -28,7 +31,7 @@ export async function drain(
   limitMs: number,
 ): Promise<void> {
   const { observe } = parts
-  const until = Date.now() + limitMs
+  const end = Date.now() + limitMs
   state.draining = true
   doors.close()
   for (const station of links.all) station.leaving = true
@@ -41,13 +44,15 @@ export async function drain(
     await pause(spreadMs / agents.length)
   }
   doors.moveViewers()
-  while ((links.all.length > 0 || doors.open() > 0) && Date.now() < until) {
-    await pause(50)
-    if (links.all.length > 0 && Date.now() > until - limitMs / 3) for (const left of links.all) left.link.close('drain')
-  }
-  for (const station of links.all) station.link.close('drain')
-  observe.log.info({ event: 'drain_ended', streams: doors.open(), agents: links.all.length }, 'drained')
+  await until(() => links.all.length === 0, Math.min(MOVE_MS, limitMs / 3))
+  for (const station of links.all) station.link.close('drain') // it does not know how to move; it will connect again
+  await until(() => doors.open() === 0, end - Date.now())
+  observe.log.info({ event: 'drain_ended', cut: doors.open() }, 'drained')
   doors.destroy()
+}
+
+async function until(done: () => boolean, limitMs: number): Promise<void> {
+  for (const end = Date.now() + limitMs; !done() && Date.now() < end; ) await pause(20)
 }
 
 function shuffled<T>(items: T[]): T[] {

@@ -37,10 +37,18 @@ export async function checkRedis(url: string): Promise<{ version: string }> {
 
 function client(url: string): Redis {
   if (!/^rediss?:\/\//.test(url) || !URL.canParse(url)) {
-    throw new SetUpError(`REDIS_URL must look like redis://host:6379 or rediss://…, not ${JSON.stringify(withoutPassword(url))}.`)
+    throw new SetUpError(
+      `REDIS_URL must look like redis://host:6379 or rediss://…, not ${JSON.stringify(withoutPassword(url))}.`,
+    )
   }
   // protocol 2: a server that is too old for 3 shall still tell its version.
-  return new Redis(url, { protocol: 2, lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0, connectTimeout: 3_000 })
+  return new Redis(url, {
+    protocol: 2,
+    lazyConnect: true,
+    retryStrategy: () => null,
+    maxRetriesPerRequest: 0,
+    connectTimeout: 3_000,
+  })
 }
 
 /** For messages: a URL of which the password, which may also stand in a query, is not shown. */

@@ -64,11 +64,11 @@ async function hasRival(folder: string, own: string): Promise<boolean> {
 async function answers(port: number, word: string): Promise<boolean> {
   const socket = connect({ port, host: '127.0.0.1' })
   socket.setEncoding('utf8').setTimeout(1_000)
-  return await new Promise((resolve) => {
+  return (await new Promise((resolve) => {
     let heard = ''
     socket.on('data', (text: string) => (heard += text))
     socket.on('timeout', () => resolve(true))
     socket.on('error', () => resolve(false))
     socket.on('end', () => resolve(heard === word))
-  }).finally(() => socket.destroy()) as boolean
+  }).finally(() => socket.destroy())) as boolean
 }

@@ -5,7 +5,7 @@ import { checkRedis } from './check-redis.js'
 import { banner } from './dev-banner.js'
 import { startEmbeddedRedis } from './embedded-redis.js'
 import { userFolders } from './folders.js'
-import { claimPort, freePort, freePorts, isFree } from './free-port.js'
+import { claimPort, freePort, isFree } from './free-port.js'
 import { startProxy } from './proxy.js'
 import { startReplicas, type Replicas } from './replicas.js'
 import { SetUpError } from './set-up-error.js'
@@ -80,14 +80,20 @@ export async function dev(options: DevOptions): Promise<number> {
   return hurried ? 130 : code
 }
 
-async function run(options: DevOptions, log: (line: string) => void, parts: Part[], signal: AbortSignal): Promise<number> {
+async function run(
+  options: DevOptions,
+  log: (line: string) => void,
+  parts: Part[],
+  signal: AbortSignal,
+): Promise<number> {
   const { replicas: count, withAgent, mainPath, stopLimitMs = 10_000, readyLimitMs = 30_000 } = options
   // Ports before everything: a fetch of Redis for nothing would be a bad joke.
   const port = await claimPort(options.port, 'PORT')
-  const opsPorts = await opsPortsFrom(await claimPort(options.opsPort, 'OPS_PORT'), count)
-  const ports = count === 1 ? [port] : await freePorts(count)
+  const opsPorts = await portsFrom(await claimPort(options.opsPort, 'OPS_PORT'), count, [port])
+  // Not any free ones: those the system gives to outgoing connections too, maybe while a replica is away.
+  const ports = count === 1 ? [port] : await portsFrom(port + 1, count, [port, ...opsPorts])
 
-  const redis = options.redisUrl === undefined ? await ownRedis(log, parts, signal) : await namedRedis(options.redisUrl)
+  const redis = options.redisUrl ? await namedRedis(options.redisUrl) : await ownRedis(log, parts, signal)
 
   if (count > 1) {
     const proxy = await startProxy({ port, targets: () => ports.map((it) => ({ host: '127.0.0.1', port: it })), log })
@@ -116,10 +122,15 @@ async function run(options: DevOptions, log: (line: string) => void, parts: Part
   ]).finally(() => (over = true))
 
   const deadline = performance.now() + readyLimitMs
-  const missing = await notReady(opsPorts, () => over || performance.now() > deadline)
+  const crashing = (): boolean => replicas.all.some((it) => it.restarts >= 3)
+  const missing = await notReady(opsPorts, () => over || crashing() || performance.now() > deadline)
   if (over) return await ending
   if (missing.length > 0) {
-    log(`Not ready after ${readyLimitMs / 1000} s: ${missing.map(readyUrl).join(', ')}`)
+    log(
+      crashing()
+        ? 'The replicas do not stay up; what they said stands above.'
+        : `Not ready: ${missing.map(readyUrl).join(', ')}`,
+    )
     return 1
   }
 
@@ -145,17 +156,19 @@ async function ownRedis(log: (line: string) => void, parts: Part[], signal: Abor
 }
 
 async function namedRedis(url: string): Promise<UsedRedis> {
-  const { version } = await checkRedis(url)
+  const several = /^rediss?\+(sentinel|cluster):/.test(url) // the replicas look at these themselves
+  const what = several ? 'more than one' : `version ${(await checkRedis(url)).version}`
   const lost = new Promise<never>(() => {}) // not ours to watch: replicas say when it is away and go on when it is back
-  return { url, describe: `Redis: version ${version}, from REDIS_URL.`, lost }
+  return { url, describe: `Redis: ${what}, from REDIS_URL.`, lost }
 }
 
-/** The first is `first`, the next ones follow it where they are free. */
-async function opsPortsFrom(first: number, count: number): Promise<number[]> {
-  const ports = [first]
+/** `first` and those that follow it, where they are free and not `taken` by ourselves, else any. */
+async function portsFrom(first: number, count: number, taken: readonly number[]): Promise<number[]> {
+  const ports: number[] = []
   while (ports.length < count) {
     const wanted = first + ports.length
-    ports.push((await isFree(wanted)) ? wanted : await freePort())
+    const port = !taken.includes(wanted) && (await isFree(wanted)) ? wanted : await freePort()
+    if (![...taken, ...ports].includes(port)) ports.push(port)
   }
   return ports
 }

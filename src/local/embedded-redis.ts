@@ -77,7 +77,12 @@ async function firstThatWorks<R extends Rung, T>(
     }
   }
   throw new SetUpError(
-    ['No Redis to work with. Tried:', ...failures, `Install one: ${await installCommand()}`, 'or name one: REDIS_URL=redis://host:6379'].join('\n'),
+    [
+      'No Redis to work with. Tried:',
+      ...failures,
+      `Install one: ${await installCommand()}`,
+      'or name one: REDIS_URL=redis://host:6379',
+    ].join('\n'),
   )
 }
 

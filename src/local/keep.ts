@@ -33,7 +33,11 @@ export async function keep(
 ): Promise<Kept> {
   signal?.throwIfAborted()
   const [file, execArgv] = sibling(program)
-  const child = fork(file, [JSON.stringify(order)], { detached: true, execArgv, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+  const child = fork(file, [JSON.stringify(order)], {
+    detached: true,
+    execArgv,
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  })
   const exited = once(child, 'exit').catch(() => {})
   let complaint = ''
   child.stderr!.setEncoding('utf8').on('data', (text: string) => (complaint = (complaint + text).slice(-2_000)))

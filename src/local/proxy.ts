@@ -142,8 +142,8 @@ async function dial({ host, port }: Target): Promise<Socket | null> {
 async function isAlive(target: Target): Promise<boolean> {
   const socket = await dial(target)
   if (!socket) return false
-  socket.on('error', () => {}).resume()
-  const broke = once(socket, 'close').then(() => true)
+  socket.on('error', () => {}).resume() // 'close' follows
+  const broke = new Promise<true>((resolve) => socket.once('close', () => resolve(true)))
   const broken = await Promise.race([broke, sleep(PROBE_MS, false)])
   socket.destroy()
   return !broken

@@ -188,14 +188,21 @@ async function endOrphan(dir: string): Promise<void> {
   const text = await readFile(note(dir), 'utf8').catch(() => null)
   if (text === null) return
   const { port } = JSON.parse(text) as { port: number }
-  const redis = new Redis({ port, host: '127.0.0.1', lazyConnect: true, retryStrategy: () => null, commandTimeout: 2_000 })
+  const redis = new Redis({
+    port,
+    host: '127.0.0.1',
+    lazyConnect: true,
+    retryStrategy: () => null,
+    commandTimeout: 2_000,
+  })
   redis.on('error', () => {}) // nobody there: the usual case, and what we hope for
   try {
     await redis.connect()
     const [, theirs] = (await redis.config('GET', 'dir')) as string[]
     if (theirs !== dir) return
-    const gone = once(redis, 'close', { signal: AbortSignal.timeout(STOP_LIMIT_MS) })
-    await Promise.all([gone, redis.call('SHUTDOWN').catch(() => {})]) // it answers by closing
+    const gone = new Promise((resolve) => redis.once('close', resolve))
+    redis.call('SHUTDOWN').catch(() => {}) // it answers by closing
+    await Promise.race([gone, sleep(STOP_LIMIT_MS)])
   } catch {
     // Not reachable, or not a Redis: not our orphan.
   } finally {

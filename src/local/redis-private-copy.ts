@@ -88,7 +88,14 @@ async function fetchPackages(build: string, signal?: AbortSignal): Promise<strin
   await apt('update')
   // A dry run names exactly what this machine lacks. Both packages by name and --reinstall: the program lies in the
   // second one, and either may be installed and still not be on our PATH.
-  const plan = await apt('--simulate', 'install', '--reinstall', '--no-install-recommends', 'redis-server', 'redis-tools')
+  const plan = await apt(
+    '--simulate',
+    'install',
+    '--reinstall',
+    '--no-install-recommends',
+    'redis-server',
+    'redis-tools',
+  )
   const names = [...plan.matchAll(/^Inst (\S+)/gm)].map((line) => line[1]!)
   await apt('download', ...names)
   for (const deb of await readdir(debs)) await run('dpkg-deb', ['-x', join(debs, deb), root], { timeout: 60_000 })

@@ -28,8 +28,7 @@ export interface ClientOptions {
 
 /** What a follower gets: the next event of the log or, where that cannot be continued, the state in its place. */
 export type Update =
-  | { type: 'event'; event: LogEvent; cursor: string }
-  | { type: 'snapshot'; turn: Turn; cursor: string }
+  { type: 'event'; event: LogEvent; cursor: string } | { type: 'snapshot'; turn: Turn; cursor: string }
 
 /** An answer that asking again will not change. `code` is one of `docs/errors.md`, or `unreachable` (status 0). */
 export class GatewayError extends Error {

@@ -100,6 +100,7 @@ export const isCluster = (connection: Connection): connection is Cluster => conn
 export class Database {
   readonly #redis: Connection
   readonly #deadlineMs: number
+  #readiness: Promise<void> | undefined
 
   constructor(redis: Connection, deadlineMs: number) {
     this.#redis = redis
@@ -122,10 +123,12 @@ export class Database {
     )
   }
 
+  /** One listener for all who wait. */
   #ready(): Promise<void> {
-    let done = () => {}
-    const ready = new Promise<void>((resolve) => this.#redis.once('ready', (done = resolve)))
-    return within(this.#deadlineMs, ready).finally(() => this.#redis.off('ready', done))
+    this.#readiness ??= new Promise<void>((resolve) => this.#redis.once('ready', resolve)).finally(
+      () => (this.#readiness = undefined),
+    )
+    return within(this.#deadlineMs, this.#readiness)
   }
 }
 

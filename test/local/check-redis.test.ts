@@ -6,7 +6,9 @@ import { freePort } from '../../src/local/free-port.js'
 import { SetUpError } from '../../src/local/set-up-error.js'
 
 test('a Redis that answers tells its version', async () => {
-  await expect(checkRedis(process.env.TEST_REDIS_URL!)).resolves.toEqual({ version: expect.stringMatching(/^\d+\./) as string })
+  await expect(checkRedis(process.env.TEST_REDIS_URL!)).resolves.toEqual({
+    version: expect.stringMatching(/^\d+\./) as string,
+  })
 })
 
 test('one that does not answer is named, without its password', async () => {

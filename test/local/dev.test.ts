@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import type { DevOptions } from '../../src/local/dev.js'
-import { isFree } from '../../src/local/free-port.js'
+import { freePort, isFree } from '../../src/local/free-port.js'
 import { eventually } from '../support/eventually.js'
 import { isRunning, startProgram, type Program } from './processes.js'
 
@@ -64,8 +64,25 @@ test.each(['PORT', 'OPS_PORT'])('a port in use is named by its variable: %s', as
   const { port } = server.address() as AddressInfo
   await using it = start(variable === 'PORT' ? { port } : { opsPort: port })
   expect(await it.exited).toBe(78)
-  expect(it.output).toEqual([`Port ${port} is in use by another program. Stop that program, or choose another port: ${variable}=<port>.`])
+  expect(it.output).toEqual([
+    `Port ${port} is in use by another program. Stop that program, or choose another port: ${variable}=<port>.`,
+  ])
   server.close()
+})
+
+test('replicas get ports next to PORT, and none that is taken by another part', async () => {
+  const port = await freePort()
+  await using it = start({ replicas: 2, port, opsPort: port + 1 })
+  await up(it)
+  const opsPorts = [...it.output.join('\n').matchAll(/:(\d+)\/readyz/g)].map((found) => Number(found[1]))
+  expect(opsPorts[0]).toBe(port + 1)
+  expect((await ask(`http://127.0.0.1:${port}`)).replica).toBe('dev-1')
+})
+
+test('replicas that do not stay up end the start', async () => {
+  await using it = start({}, { FAKE_EXIT: '3' })
+  expect(await it.exited).toBe(1)
+  expect(it.output.at(-1)).toContain('do not stay up')
 })
 
 test('replicas that refuse their settings end the start', async () => {

@@ -115,34 +115,30 @@ describe('a server on PATH', () => {
 })
 
 describe('a private copy', () => {
-  test(
-    'is fetched once, without touching the system, and runs',
-    async () => {
-      if (!(await onPath('apt-get'))) return console.warn('skipped: no apt-get on this system')
-      // As on a machine that has neither Redis nor its libraries.
-      const status = join(folder, 'status')
-      const known = (await readFile('/var/lib/dpkg/status', 'utf8')).split('\n\n')
-      await writeFile(status, known.filter((it) => !/^Package: (redis|libjemalloc|liblzf|lua)/.test(it)).join('\n\n'))
-      await writeFile(join(folder, 'apt.conf'), `Dir::State::status "${status}";`)
-      process.env.APT_CONFIG = join(folder, 'apt.conf')
-      try {
-        const redis = await start({ allow: ['private-copy'] })
-        expect(redis.rung).toBe('private-copy')
-        expect(redis.describe).toContain(join(folder, 'redis'))
-        await withClient(redis.url, (client) => client.set('kept', 'yes'))
-        await redis.stop()
-      } finally {
-        delete process.env.APT_CONFIG
-      }
+  test('is fetched once, without touching the system, and runs', async () => {
+    if (!(await onPath('apt-get'))) return console.warn('skipped: no apt-get on this system')
+    // As on a machine that has neither Redis nor its libraries.
+    const status = join(folder, 'status')
+    const known = (await readFile('/var/lib/dpkg/status', 'utf8')).split('\n\n')
+    await writeFile(status, known.filter((it) => !/^Package: (redis|libjemalloc|liblzf|lua)/.test(it)).join('\n\n'))
+    await writeFile(join(folder, 'apt.conf'), `Dir::State::status "${status}";`)
+    process.env.APT_CONFIG = join(folder, 'apt.conf')
+    try {
+      const redis = await start({ allow: ['private-copy'] })
+      expect(redis.rung).toBe('private-copy')
+      expect(redis.describe).toContain(join(folder, 'redis'))
+      await withClient(redis.url, (client) => client.set('kept', 'yes'))
+      await redis.stop()
+    } finally {
+      delete process.env.APT_CONFIG
+    }
 
-      lines = []
-      const again = await start({ allow: ['private-copy'] })
-      expect(lines.join('\n')).not.toContain('fetching')
-      expect(await valueOf(again.url, 'kept')).toBe('yes')
-      expect((await readdir(folder)).filter((name) => name.startsWith('redis-building'))).toEqual([])
-    },
-    120_000,
-  )
+    lines = []
+    const again = await start({ allow: ['private-copy'] })
+    expect(lines.join('\n')).not.toContain('fetching')
+    expect(await valueOf(again.url, 'kept')).toBe('yes')
+    expect((await readdir(folder)).filter((name) => name.startsWith('redis-building'))).toEqual([])
+  }, 120_000)
 })
 
 describe('the stand-in in JavaScript', () => {
@@ -150,7 +146,8 @@ describe('the stand-in in JavaScript', () => {
     const redis = await start({ allow: ['javascript'] })
     expect(redis.describe).toMatch(/for trying out only.*nothing is kept/)
     await withClient(redis.url, async (client) => {
-      const script = "redis.call('XADD', KEYS[1], '1-0', 'text', ARGV[1]); return redis.call('XRANGE', KEYS[1], '-', '+')"
+      const script =
+        "redis.call('XADD', KEYS[1], '1-0', 'text', ARGV[1]); return redis.call('XRANGE', KEYS[1], '-', '+')"
       expect(await client.eval(script, 1, 'log', 'hello')).toEqual([['1-0', ['text', 'hello']]])
     })
     expect(await isOnLoopbackOnly(redis.url)).toBe(true)
@@ -203,7 +200,10 @@ async function valueOf(url: string, key: string): Promise<string | null> {
 async function isOnLoopbackOnly(url: string): Promise<boolean> {
   const socket = connect({ host: '127.0.0.2', port: Number(new URL(url).port), timeout: 2_000 })
   try {
-    await Promise.race([once(socket, 'connect'), once(socket, 'timeout').then(() => Promise.reject(new Error('silence')))])
+    await Promise.race([
+      once(socket, 'connect'),
+      once(socket, 'timeout').then(() => Promise.reject(new Error('silence'))),
+    ])
     return false
   } catch {
     return true

@@ -33,7 +33,7 @@ export function startProgram(name: string, args: string[] = [], env: NodeJS.Proc
     output,
     exited,
     says: async <T>() => {
-      for (let from = 0; ; ) {
+      for (let from = 0; ;) {
         const found = output.slice(from).find((line) => line.startsWith('{'))
         if (found) return JSON.parse(found) as T
         from = output.length

@@ -94,7 +94,10 @@ test('a killed target resets its clients after what it had said, and does not en
   const broken = once(client, 'error') // an 'end' would leave this waiting
   process.kill(target.pid, 'SIGKILL')
   const outcome = await Promise.race([
-    once(client, 'end').then(() => 'ended cleanly', (err: Error & { code: string }) => err.code),
+    once(client, 'end').then(
+      () => 'ended cleanly',
+      (err: Error & { code: string }) => err.code,
+    ),
     broken.then(([err]) => (err as Error & { code: string }).code),
   ])
   expect(outcome).toBe('ECONNRESET')

@@ -35,6 +35,8 @@ export interface NetworkOptions {
   redisUrl?: string
   /** Settings as in the environment. */
   env?: Record<string, string>
+  /** Another build's main.js; processes only. */
+  main?: string
 }
 
 /** Some replicas on one Redis, with a key prefix of their own. Whatever is started through it ends with it. */
@@ -55,7 +57,7 @@ export interface Network extends AsyncDisposable {
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
 export async function startNetwork(options: NetworkOptions = {}): Promise<Network> {
-  const { replicas: count = 1, processes = false, env = {} } = options
+  const { replicas: count = 1, processes = false, env = {}, main = MAIN } = options
   const redisUrl = options.redisUrl ?? process.env['TEST_REDIS_URL']!
   const prefix = `test-${randomBytes(6).toString('hex')}:`
   const settings = {
@@ -74,7 +76,7 @@ export async function startNetwork(options: NetworkOptions = {}): Promise<Networ
   const started = Array.from({ length: count }, (_, i) => {
     const id = `r${i}`
     return processes
-      ? processReplica(id, { ...settings, REPLICA_ID: id, PORT: String(ports[2 * i]), OPS_PORT: String(ports[2 * i + 1]) }, stops)
+      ? processReplica(id, { ...settings, REPLICA_ID: id, PORT: String(ports[2 * i]), OPS_PORT: String(ports[2 * i + 1]) }, stops, main)
       : localReplica(id, { ...settings, REPLICA_ID: id, PORT: '0', OPS_PORT: '0' }, stops)
   })
   const replicas = await Promise.all(started).catch(async (err: unknown) => {
@@ -129,13 +131,18 @@ async function localReplica(id: string, env: Record<string, string>, stops: (() 
   }
 }
 
-async function processReplica(id: string, env: Record<string, string>, stops: (() => unknown)[]): Promise<Replica> {
+async function processReplica(
+  id: string,
+  env: Record<string, string>,
+  stops: (() => unknown)[],
+  main: string,
+): Promise<Replica> {
   const logs: Record<string, unknown>[] = []
   const opsUrl = `http://127.0.0.1:${env['OPS_PORT']}`
   let child: ChildProcess
   let gone: Promise<number | null>
   async function start(): Promise<void> {
-    child = spawn(process.execPath, [MAIN, 'serve'], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+    child = spawn(process.execPath, [main, 'serve'], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
     gone = once(child, 'exit').then(([code]) => code as number | null)
     let rest = ''
     child.stdout!.setEncoding('utf8').on('data', (text: string) => {

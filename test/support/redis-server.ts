@@ -94,9 +94,7 @@ export async function startRedisCluster({ masters = 3 } = {}): Promise<RedisClus
   const clients = nodes.map((node) => new Redis(node.url))
   try {
     await Promise.all(
-      clients.map((client, i) =>
-        client.call('CLUSTER', 'ADDSLOTSRANGE', firstSlot(i), firstSlot(i + 1) - 1),
-      ),
+      clients.map((client, i) => client.call('CLUSTER', 'ADDSLOTSRANGE', firstSlot(i), firstSlot(i + 1) - 1)),
     )
     for (let i = 1; i < masters; i++) {
       await clients[0]!.call('CLUSTER', 'MEET', '127.0.0.1', ports[i]!, ports[masters + i]!)
@@ -104,7 +102,8 @@ export async function startRedisCluster({ masters = 3 } = {}): Promise<RedisClus
     await eventually(async () => {
       for (const client of clients) {
         const info = String(await client.call('CLUSTER', 'INFO'))
-        if (!info.includes('cluster_state:ok') || !info.includes(`cluster_known_nodes:${masters}`)) throw new Error(info)
+        if (!info.includes('cluster_state:ok') || !info.includes(`cluster_known_nodes:${masters}`))
+          throw new Error(info)
       }
     })
   } catch (err) {

@@ -36,7 +36,11 @@ export class SseReader implements AsyncDisposable {
 
   /** A POST of JSON whose answer is a stream. */
   static post(url: string, body: unknown, headers: Record<string, string> = {}): Promise<SseReader> {
-    const init = { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) }
+    const init = {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+    }
     return SseReader.open(url, init)
   }
 

@@ -4,7 +4,10 @@ import { callOf, type Call } from './call.js'
 import type { HttpParts } from './parts.js'
 
 /** How a surface words an error. Status, `Retry-After` and the like are the same on all of them. */
-export type RenderError = (error: ThroughlineError, requestId: string) => { body: unknown; headers?: Record<string, string> }
+export type RenderError = (
+  error: ThroughlineError,
+  requestId: string,
+) => { body: unknown; headers?: Record<string, string> }
 
 /** The native shape, also spoken where no surface is responsible. */
 export const renderNative: RenderError = (error, requestId) => ({
@@ -23,7 +26,9 @@ export const renderNative: RenderError = (error, requestId) => ({
 export function explain(thrown: unknown): ThroughlineError {
   if (thrown instanceof ThroughlineError) return thrown
   const { type, status } = Object(thrown) as { type?: unknown; status?: unknown }
-  switch (type) { // the names body-parser gives its errors
+  switch (
+    type // the names body-parser gives its errors
+  ) {
     case 'entity.too.large':
       return new ThroughlineError('body_too_large')
     case 'encoding.unsupported':

@@ -1,20 +1,11 @@
-import type { ServerOptions } from 'node:http'
 import express, { type RequestHandler } from 'express'
 import { ThroughlineError } from '../../protocol/errors.js'
 
-/**
- * Time-outs of the HTTP server. They bound how long a request may take to arrive, never how long its reply may stream.
- * Idle connections outlive the 60 s of common balancers, so that the balancer is the one who closes them.
- */
-export const SERVER_OPTIONS = {
-  requestTimeout: 60_000,
-  headersTimeout: 20_000,
-  keepAliveTimeout: 75_000,
-  noDelay: true,
-} satisfies ServerOptions
-
 /** Reads a JSON object of at most `maxBytes`. Other content is refused unread. */
-export const jsonBody = (maxBytes: number): RequestHandler[] => [refuseUnread(maxBytes), express.json({ limit: maxBytes })]
+export const jsonBody = (maxBytes: number): RequestHandler[] => [
+  refuseUnread(maxBytes),
+  express.json({ limit: maxBytes }),
+]
 
 /**
  * A foreign web page can post forms and plain text to this machine without asking; for JSON its browser must ask first,

@@ -47,7 +47,7 @@ export class EventStream {
       clearTimeout(this.#ending)
       leave?.removeEventListener('abort', stop)
       cut?.removeEventListener('abort', destroy)
-      if (this.#keepAlive) parts.observe?.streamClosed(kind.surface, this.#how)
+      if (this.opened) parts.observe?.streamClosed(kind.surface, this.#how)
     }
     call.over.addEventListener('abort', close, { once: true })
     if (call.over.aborted) close()
@@ -58,6 +58,10 @@ export class EventStream {
   /** Aborted when there is no use in reading on: the viewer has gone, or should go. */
   get signal(): AbortSignal {
     return this.#stop.signal
+  }
+
+  get opened(): boolean {
+    return this.#keepAlive !== undefined
   }
 
   /** Whether this replica is leaving and the viewer, still here, should go elsewhere. */
@@ -125,7 +129,7 @@ export class EventStream {
 }
 
 function* packed(frames: readonly Buffer[]): Generator<Buffer> {
-  for (let from = 0; from < frames.length; ) {
+  for (let from = 0; from < frames.length;) {
     let to = from
     for (let bytes = 0; to < frames.length && (to === from || bytes + frames[to]!.length <= MAX_WRITE_BYTES); to++)
       bytes += frames[to]!.length

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Request, Response } from 'express'
 import type { Followed } from '../../core/core.js'
 import { isEnd, type LogEvent } from '../../protocol/events.js'
@@ -13,6 +14,8 @@ import type { NativeParts } from './router.js'
 /** Shows a turn from a cursor on, as server-sent events, to its end. */
 export type View = (call: Call, req: Request, res: Response, id: InteractionId, after: Cursor) => Promise<void>
 
+/** How long the head waits for the first batch. Mostly a ms; and when a turn has ended and was seen, none will come. */
+const LOOK_AHEAD_MS = 100
 /** Upper bound, in ms, of the random pause in which a leaving replica's viewers come back elsewhere. */
 const DRAIN_SPREAD_MS = 3000
 
@@ -23,7 +26,7 @@ const DRAIN_SPREAD_MS = 3000
  * No special first frame is needed to prime the cursor: a log begins with `submitted`, which is there at once.
  */
 export function viewers(parts: NativeParts): View {
-  const { core, draining, limits } = parts
+  const { core, limits } = parts
 
   const eventFrame = sharedFrames((event: LogEvent, id: InteractionId, incarnation: string) =>
     frame({
@@ -34,8 +37,7 @@ export function viewers(parts: NativeParts): View {
   )
 
   function frames(id: InteractionId, followed: Followed): Buffer[] {
-    if (followed.type === 'events')
-      return followed.events.map((event) => eventFrame(event, id, followed.incarnation))
+    if (followed.type === 'events') return followed.events.map((event) => eventFrame(event, id, followed.incarnation))
     const { turn, cursor } = followed
     // No log event, yet it has an `id:`. Without one a viewer that reconnects right after it would name the cursor that
     // could not be continued from, and be sent the whole state again.
@@ -45,40 +47,46 @@ export function viewers(parts: NativeParts): View {
 
   return async (call, req, res, id, after) => {
     const keepAlive = req.query['ping'] === '1' ? frame({ event: 'ping', data: {} }) : comment('ka')
-    const kind = { surface: 'native', keepAlive, leave: draining, cut: parts.hardStop }
+    const kind = { surface: 'native', keepAlive, leave: parts.draining, cut: parts.hardStop }
     const stream = new EventStream(parts, call, req, res, kind)
     announceTurn(call, res, { session: sessionOf(id), interaction: id })
-
-    const batches = (await core.follow(call.owner, id, after, stream.signal))[Symbol.asyncIterator]()
-    const ended = after.n > 0 && isTerminal((await core.interaction(call.owner, id)).status)
-    let batch = ended ? await batches.next() : undefined // to look ahead here does not mean to wait
-    if (batch?.done) return void res.status(204).end()
-
-    stream.open()
-    await stream.write([frame({ retry: limits.retryMs + random(limits.retryMs) })])
-    let status: Status | undefined
     try {
-      for (batch ??= await batches.next(); !batch.done; batch = await batches.next()) {
+      const batches = (await core.follow(call.owner, id, after, stream.signal))[Symbol.asyncIterator]()
+      const first = batches.next()
+      const early = await Promise.race([first, pause(LOOK_AHEAD_MS)])
+      if (early?.done && !stream.signal.aborted) return void res.status(204).end() // nothing is left to tell
+      stream.open()
+      await stream.write([frame({ retry: limits.retryMs + random(limits.retryMs) })])
+      let status: Status | undefined
+      for (let batch = await first; !batch.done; batch = await batches.next()) {
         await stream.write(frames(id, batch.value))
         status = endIn(batch.value)
       }
+      if (!status && !stream.signal.aborted) ({ status } = await core.interaction(call.owner, id)) // ended unseen
+      if (status) await finish(stream, id, status)
+      else if (stream.leaving) await sendElsewhere(stream)
     } catch (thrown) {
-      if (!stream.signal.aborted) return fail(stream, call, thrown)
-    }
-    if (status) {
-      await stream.write([frame({ event: 'done', data: { interaction: id, status } })])
-      stream.end('done')
-    } else if (stream.leaving) {
-      await stream.write([frame({ retry: random(DRAIN_SPREAD_MS) })])
-      stream.end('drained')
-    } else if (!call.over.aborted) {
-      await fail(stream, call, new Error(`following ${id} ended before the turn did`))
+      await fail(stream, call, thrown)
     }
   }
 
-  /** Says what is wrong and ends: the viewer comes again with its cursor. */
+  async function finish(stream: EventStream, id: InteractionId, status: Status): Promise<void> {
+    if (!isTerminal(status)) throw new Error(`the log of ${id} ended before the turn did`)
+    await stream.write([frame({ event: 'done', data: { interaction: id, status } })])
+    stream.end('done')
+  }
+
+  async function sendElsewhere(stream: EventStream): Promise<void> {
+    await stream.write([frame({ retry: random(DRAIN_SPREAD_MS) })])
+    stream.end('drained')
+  }
+
+  /** Says what is wrong and ends, so that the viewer comes again with its cursor. Refusals go out as plain replies. */
   async function fail(stream: EventStream, call: Call, thrown: unknown): Promise<void> {
     const error = explain(thrown)
+    // EventSource gives up for good at a 503, and Redis is back sooner
+    if (error.code === 'store_unavailable' && !stream.opened) stream.open()
+    if (!stream.opened) throw thrown
     reportBug(parts, call, error)
     const retry = (error.kind.retryAfterS ?? 1) * 1000 + random(limits.retryMs)
     await stream.write([frame({ event: 'problem', retry, data: renderNative(error, call.id).body })])

@@ -18,7 +18,13 @@ const REPLY_FIELDS = ['stream', 'wait']
 export function messageRoutes(parts: NativeParts, view: View): Routes {
   const { core, limits } = parts
 
-  async function post(call: Call, req: Request, res: Response, message: NewMessage, reply: { stream: boolean; wait: boolean }) {
+  async function post(
+    call: Call,
+    req: Request,
+    res: Response,
+    message: NewMessage,
+    reply: { stream: boolean; wait: boolean },
+  ) {
     const after = cursorIn(req) // a stream that broke may be asked for again by the same POST
     const turn = await core.submit(call.owner, { ...message, once: onceOf(req, REPLY_FIELDS) })
     announceTurn(call, res, turn)
@@ -32,18 +38,14 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
 
   /** The turn when it has ended, or as it is at the limit, or as it is when this replica leaves. */
   async function waited(call: Call, id: InteractionId): Promise<Interaction> {
-    const { draining } = parts
     const stop = new AbortController()
     const abort = () => stop.abort()
-    for (const signal of [draining, call.over]) signal.addEventListener('abort', abort)
-    if (draining.aborted || call.over.aborted) abort()
+    for (const signal of [parts.draining, call.over]) signal.addEventListener('abort', abort)
+    if (parts.draining.aborted) abort()
     try {
       return await core.wait(call.owner, id, limits.waitLimitMs, stop.signal)
-    } catch (thrown) {
-      if (!draining.aborted || call.over.aborted) throw thrown
-      return await core.interaction(call.owner, id)
     } finally {
-      for (const signal of [draining, call.over]) signal.removeEventListener('abort', abort)
+      for (const signal of [parts.draining, call.over]) signal.removeEventListener('abort', abort)
     }
   }
 
@@ -64,7 +66,13 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
       async post(call, req, res) {
         const session = sessionIn(call, req.params['session'])
         const { text, metadata, interrupt, stream, wait } = parse(Message, req.body)
-        await post(call, req, res, { to: { session }, text, interrupt, ...(metadata && { metadata }) }, { stream, wait })
+        await post(
+          call,
+          req,
+          res,
+          { to: { session }, text, interrupt, ...(metadata && { metadata }) },
+          { stream, wait },
+        )
       },
     },
 

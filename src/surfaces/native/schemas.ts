@@ -45,5 +45,7 @@ export const SessionsPage = z.object({ limit, before: z.string().min(1).max(256)
 
 export const TranscriptPage = z.object({
   limit,
-  after: z.custom<InteractionId>((text) => typeof text === 'string' && isInteractionId(text), 'not an interaction id').optional(),
+  after: z
+    .custom<InteractionId>((text) => typeof text === 'string' && isInteractionId(text), 'not an interaction id')
+    .optional(),
 })

@@ -27,7 +27,11 @@ export function chatRoutes(parts: OpenAiParts): Routes {
   const { core, limits } = parts
 
   /** The session the request names. Throws `not_found`, and `invalid_request` when `model` is not that session's pool. */
-  async function sessionFor(call: Call, req: Request, { model, metadata }: ChatRequest): Promise<SessionId | undefined> {
+  async function sessionFor(
+    call: Call,
+    req: Request,
+    { model, metadata }: ChatRequest,
+  ): Promise<SessionId | undefined> {
     const header = req.get('throughline-session-id')
     const id = header ?? metadata?.['session_id']
     if (id === undefined) return undefined

@@ -122,7 +122,8 @@ export class ChatProjection implements Projection {
     }
     this.#usage = turn.usage ?? this.#usage
     if (turn.status === 'completed') frames.push(...this.#complete(turn.stopReason ?? 'end_turn'))
-    if (turn.status === 'failed') frames.push(...this.#fail(turn.error ?? { code: 'failed', message: 'The turn failed.' }))
+    if (turn.status === 'failed')
+      frames.push(...this.#fail(turn.error ?? { code: 'failed', message: 'The turn failed.' }))
     if (turn.status === 'cancelled') frames.push(...this.#fail(CANCELLED))
     return frames
   }

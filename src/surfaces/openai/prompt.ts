@@ -51,5 +51,6 @@ export function refuseUnsupported({ n, tools, functions, modalities, audio }: Ch
     modalities: (modalities ?? []).some((modality) => modality !== 'text'),
     audio: (audio ?? null) !== null,
   }
-  for (const [param, is] of Object.entries(refused)) if (is) throw new ThroughlineError('unsupported_parameter', { param })
+  for (const [param, is] of Object.entries(refused))
+    if (is) throw new ThroughlineError('unsupported_parameter', { param })
 }

@@ -7,7 +7,10 @@ exitWithParent()
 const { PORT, OPS_PORT, REPLICA_ID, REDIS_URL, FAKE_EXIT } = process.env
 if (FAKE_EXIT) process.exit(Number(FAKE_EXIT))
 if (process.argv[2] === 'serve') {
-  createServer((_, res) => res.end(JSON.stringify({ replica: REPLICA_ID, redis: REDIS_URL }))).listen(Number(PORT), '127.0.0.1')
+  createServer((_, res) => res.end(JSON.stringify({ replica: REPLICA_ID, redis: REDIS_URL }))).listen(
+    Number(PORT),
+    '127.0.0.1',
+  )
   createServer((_, res) => res.end('ready')).listen(Number(OPS_PORT), '127.0.0.1')
 } else {
   console.log(process.argv.slice(2).join(' '))

@@ -125,17 +125,19 @@ describe('a snapshot in place of events', () => {
 
 describe('whatever the agent says', () => {
   const event = fc.oneof(
-    fc.record({ entry: fc.constantFrom('a'), text: fc.string({ maxLength: 12, unit: 'binary' }) }).map(
-      ({ entry, text }): TurnEvent => ({ type: 'entry.append', entry, text }),
-    ),
+    fc
+      .record({ entry: fc.constantFrom('a'), text: fc.string({ maxLength: 12, unit: 'binary' }) })
+      .map(({ entry, text }): TurnEvent => ({ type: 'entry.append', entry, text })),
     fc.constant<TurnEvent>({ type: 'entry.set', entry: 't', kind: 'tool_call', status: 'completed' }),
     fc.constant<TurnEvent>({ type: 'entry.append', entry: 'r', kind: 'reasoning', text: 'hm' }),
     fc.constant<TurnEvent>({ type: 'title', title: 'A title' }),
   )
   /** Events in which entries follow one another: `a0`, then `a1`, … as agents that do not go back produce them. */
-  const turn = fc.array(fc.array(event, { maxLength: 8 }), { maxLength: 5 }).map((parts) =>
-    parts.flatMap((part, i) => part.map((e) => ('entry' in e && e.entry === 'a' ? { ...e, entry: `a${i}` } : e))),
-  )
+  const turn = fc
+    .array(fc.array(event, { maxLength: 8 }), { maxLength: 5 })
+    .map((parts) =>
+      parts.flatMap((part, i) => part.map((e) => ('entry' in e && e.entry === 'a' ? { ...e, entry: `a${i}` } : e))),
+    )
 
   test('the chunks together are the output of the fold', () => {
     fc.assert(

@@ -17,7 +17,13 @@ describe('what the agent is told', () => {
     { role: 'system', content: 'Be brief.' },
     { role: 'user', content: 'One?' },
     { role: 'assistant', content: 'One.' },
-    { role: 'user', content: [{ type: 'text', text: 'And ' }, { type: 'text', text: 'two?' }] },
+    {
+      role: 'user',
+      content: [
+        { type: 'text', text: 'And ' },
+        { type: 'text', text: 'two?' },
+      ],
+    },
   ])
 
   test('a single user message is just its text', () => {
@@ -40,8 +46,13 @@ describe('what the agent is told', () => {
   })
 
   test('nothing to say is refused', () => {
-    expect(refusal(() => promptOf(list.slice(0, 3), true))).toMatchObject({ code: 'invalid_request', param: 'messages' })
-    expect(refusal(() => promptOf([{ role: 'user', content: ' \n' }], false))).toMatchObject({ code: 'invalid_request' })
+    expect(refusal(() => promptOf(list.slice(0, 3), true))).toMatchObject({
+      code: 'invalid_request',
+      param: 'messages',
+    })
+    expect(refusal(() => promptOf([{ role: 'user', content: ' \n' }], false))).toMatchObject({
+      code: 'invalid_request',
+    })
   })
 
   test('an image is refused by the path of its part, wherever it stands', () => {
@@ -68,6 +79,8 @@ describe('what the answer could not honour', () => {
   })
 
   test('what asks for nothing special is not', () => {
-    refuseUnsupported(request({ n: 1, tools: [], functions: null, modalities: ['text'], audio: null, temperature: 0.2 }))
+    refuseUnsupported(
+      request({ n: 1, tools: [], functions: null, modalities: ['text'], audio: null, temperature: 0.2 }),
+    )
   })
 })
