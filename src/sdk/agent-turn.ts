@@ -1,0 +1,194 @@
+import type { TurnMessage } from '../protocol/agent-wire.js'
+import { split, type AgentEvent, type EntryKind, type EntryStatus, type StopReason, type Usage } from '../protocol/events.js'
+import { Outbox } from './agent-outbox.js'
+
+/** Why a turn was taken away: its `signal` aborts with this. */
+export class TurnEnded extends Error {
+  override readonly name = 'AbortError'
+  readonly reason: string
+
+  constructor(reason: string) {
+    super(`The turn is over: ${reason}.`)
+    this.reason = reason
+  }
+}
+
+/** A tool call as it is shown to readers. Each call resolves when there is room for more. */
+export interface ToolCall {
+  /** Id of its entry. */
+  readonly id: string
+  /** Adds to what the tool shows. */
+  append(text: string): Promise<void>
+  update(change: { name?: string; status?: EntryStatus }): Promise<void>
+  done(): Promise<void>
+  fail(): Promise<void>
+}
+
+/** What the turn asks of its connection. */
+export interface Outlet {
+  /** Something is to be sent. */
+  flush(): void
+  /** A sign of life without content. */
+  working(): void
+  window(): { events: number; bytes: number }
+}
+
+/** Who does not wait for the promises may run so many windows ahead before the calls reject. */
+const RUNAWAY = 8
+
+/**
+ * One turn in the hands of its handler. Everything that writes resolves when there is room for more: while the gateway is
+ * behind, `await` waits. After the turn has ended or was taken away (`signal`) they reject with `TurnEnded`.
+ */
+export class Turn {
+  readonly session: TurnMessage['session']
+  readonly interaction: TurnMessage['interaction']
+  readonly request: TurnMessage['request']
+  /** 1 for the first delivery; more when an agent was lost before. */
+  readonly attempt: number
+  /** The id that `setThread` gave this conversation in an earlier turn. */
+  readonly thread: string | null
+  readonly input: string
+  readonly metadata: Readonly<Record<string, string>>
+  /** Aborted when nobody waits for this turn any more; its reason is a `TurnEnded`. */
+  readonly signal: AbortSignal
+
+  readonly #outbox: Outbox
+  readonly #outlet: Outlet
+  readonly #abort = new AbortController()
+  #waiting: (() => void)[] = []
+  #ended = false
+  #entries = 0
+  #open: { kind: EntryKind; entry: string } | undefined
+
+  constructor(message: TurnMessage, outbox: Outbox, outlet: Outlet) {
+    this.session = message.session
+    this.interaction = message.interaction
+    this.request = message.request
+    this.attempt = message.attempt
+    this.thread = message.thread
+    this.input = message.input
+    this.metadata = message.metadata
+    this.signal = this.#abort.signal
+    this.#outbox = outbox
+    this.#outlet = outlet
+  }
+
+  /** Whether `complete` or `fail` has been said. */
+  get ended(): boolean {
+    return this.#ended
+  }
+
+  /** Adds to the answer. After a tool call or reasoning a new text entry begins. */
+  text(delta: string): Promise<void> {
+    return this.#flow('text', delta)
+  }
+
+  /** Adds to the thoughts that are shown beside the answer. */
+  reasoning(delta: string): Promise<void> {
+    return this.#flow('reasoning', delta)
+  }
+
+  /** Adds to the entry of this id; the first mention makes it, with `kind` (default `text`). */
+  append(entry: string, text: string, kind?: EntryKind): Promise<void> {
+    return this.#put({ type: 'entry.append', entry, text, ...(kind && { kind }) })
+  }
+
+  /** Cuts the entry's text at `offset` (UTF-16 units) and puts `text` there. */
+  replace(entry: string, offset: number, text: string, kind?: EntryKind): Promise<void> {
+    return this.#put({ type: 'entry.replace', entry, offset, text, ...(kind && { kind }) })
+  }
+
+  /** Shows a tool call, in progress from now on. While one is open the agent may be silent. */
+  async toolCall(call: { name: string; id?: string; status?: EntryStatus }): Promise<ToolCall> {
+    this.#open = undefined
+    const entry = call.id ?? `tool-${++this.#entries}`
+    const update = (change: { name?: string; status?: EntryStatus }) =>
+      this.#put({ type: 'entry.set', entry, kind: 'tool_call', ...change })
+    await update({ name: call.name, status: call.status ?? 'in_progress' })
+    return {
+      id: entry,
+      append: (text) => this.append(entry, text, 'tool_call'),
+      update,
+      done: () => update({ status: 'completed' }),
+      fail: () => update({ status: 'failed' }),
+    }
+  }
+
+  /** Shows the agent's plan, replacing what it showed before. */
+  plan(text: string): Promise<void> {
+    return this.replace('plan', 0, text, 'plan')
+  }
+
+  /** Names the agent's own id of this conversation; it comes back as `thread` with every later turn. */
+  setThread(thread: string): Promise<void> {
+    return this.#put({ type: 'thread', thread })
+  }
+
+  setTitle(title: string): Promise<void> {
+    return this.#put({ type: 'title', title })
+  }
+
+  usage(usage: Usage): Promise<void> {
+    return this.#put({ type: 'usage', usage })
+  }
+
+  /** A sign of life while there is nothing to say: moves the silence deadline. */
+  working(): void {
+    if (!this.#ended && !this.signal.aborted) this.#outlet.working()
+  }
+
+  /** Ends the turn. Returning from the handler does the same. */
+  complete(reason: StopReason = 'end_turn'): Promise<void> {
+    return this.#end({ type: 'completed', reason })
+  }
+
+  /**
+   * Ends the turn as failed. Code `thread_gone` says that `thread` cannot be loaded any more: the session forgets it and,
+   * before any output, the turn comes again without one.
+   */
+  fail(code: string, message: string): Promise<void> {
+    return this.#end({ type: 'failed', code: code.slice(0, 64) || 'agent_error', message: message.slice(0, 8000) })
+  }
+
+  /** For the connection: the turn was taken away. */
+  takeAway(reason: string): void {
+    this.#abort.abort(new TurnEnded(reason))
+    this.#outbox.drop()
+    this.room()
+  }
+
+  /** For the connection: there may be room again. */
+  room(): void {
+    for (const go of this.#waiting.splice(0)) go()
+  }
+
+  #flow(kind: 'text' | 'reasoning', text: string): Promise<void> {
+    if (this.#open?.kind !== kind) this.#open = { kind, entry: `${kind}-${++this.#entries}` }
+    return this.append(this.#open.entry, text, kind)
+  }
+
+  #end(event: AgentEvent): Promise<void> {
+    const put = this.#put(event)
+    this.#ended = true
+    return put
+  }
+
+  async #put(event: AgentEvent): Promise<void> {
+    this.signal.throwIfAborted()
+    if (this.#ended) throw new TurnEnded('it has been completed or failed already')
+    if (this.#crowded(RUNAWAY)) throw new Error('Too much is unsent: await every call of the turn.')
+    for (const piece of split(event)) this.#outbox.put(piece)
+    this.#outlet.flush()
+    while (this.#crowded(1)) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve))
+      this.signal.throwIfAborted()
+    }
+  }
+
+  #crowded(times: number): boolean {
+    const { events, bytes } = this.#outbox.pending
+    const window = this.#outlet.window()
+    return events >= window.events * times || bytes >= window.bytes * times
+  }
+}
