@@ -2,6 +2,7 @@ import { coalesced } from './coalesce.js'
 import { hold } from './deliver.js'
 import type { Links, Station } from './links.js'
 import { newName } from './mint.js'
+import type { SessionId } from '../protocol/ids.js'
 import type { Parts } from './parts.js'
 
 /**
@@ -18,23 +19,21 @@ async function claim(parts: Parts, station: Station): Promise<void> {
   if (link.pool === null || station.free === 0) return
   const sessions = await store.pools.claim(link.pool, link.agent, station.free)
   if (sessions.length === 0) return
-  await store.pools.took(link.pool, link.agent, sessions) // the index first, the lease second
-  for (const session of sessions) {
-    if (station.holds.has(session)) continue
+  await Promise.all(sessions.map((session) => take(session)))
+  station.pull()
+
+  async function take(session: SessionId): Promise<void> {
+    if (station.holds.has(session)) return
     const answer = await store.leases.attach(
       session,
       { agent: link.agent, connection: link.connection, replica: settings.replica, transport: link.transport },
       { incarnation: newName('i').slice(2) },
     )
-    if (answer.word !== 'ok') continue // somebody has it already, or it is gone
-    if (station.closed) {
-      await store.leases.release(session, answer.epoch, 'left')
-      await store.pools.pend(link.pool, session, clock.now(), '')
-      continue
-    }
-    await hold(parts, station, session, { epoch: answer.epoch })
+    if (answer.word !== 'ok') return store.pools.gaveUp(link.pool!, link.agent, session) // somebody has it already
+    if (!station.closed) return void (await hold(parts, station, session, { epoch: answer.epoch }))
+    await store.leases.release(session, answer.epoch, 'left')
+    await store.pools.pend(link.pool!, session, clock.now(), '')
   }
-  station.pull()
 }
 
 /** Listens for a pool's wake as long as this replica has agents of it. */

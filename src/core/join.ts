@@ -1,10 +1,11 @@
 import type { Hello } from '../protocol/agent-wire.js'
-import type { RequestId, SessionId } from '../protocol/ids.js'
+import { interactionOf, type RequestId, type SessionId } from '../protocol/ids.js'
 import { pullsFor, type PoolWatch } from './claim.js'
 import { drop, hold } from './deliver.js'
 import type { AgentLink } from './link.js'
 import { Station, type Links } from './links.js'
 import { newName } from './mint.js'
+import { nudge } from './nudge.js'
 import type { Parts } from './parts.js'
 
 export interface Joined {
@@ -38,36 +39,36 @@ export async function join(
     for (const it of [...old.holds.values()]) drop(old, it)
   }
 
-  for (const { session, request, acked } of hello.holding) {
-    const answer = await store.leases.attach(session, by, {
-      holding: { request, acked },
-      incarnation: newName('i').slice(2),
-    })
-    const going = answer.word === 'ok' && answer.request === request && !isOver(answer.status)
-    if (answer.word === 'ok') {
-      leases.push({ session, epoch: answer.epoch, ...(going && { resumed: { request, after: answer.after } }) })
-      if (going && answer.interaction) {
-        observe.mappingsRestored({
-          session,
-          interaction: answer.interaction,
-          request,
-          agent: link.agent,
-          after: answer.after,
-        })
-      }
-    }
-    if (going) resumed.push({ session, request, after: answer.after })
-    else ended.push({ session, request })
-  }
+  const attach = (session: SessionId, holding?: { request: RequestId; acked: number }) =>
+    store.leases.attach(session, by, { ...(holding && { holding }), incarnation: newName('i').slice(2) })
 
-  const known = new Set(hello.holding.map((h) => h.session))
-  const others = link.pool === null ? hello.sessions : await store.pools.sessionsOf(link.pool, link.agent)
-  for (const session of others) {
-    if (known.has(session)) continue
-    const answer = await store.leases.attach(session, by, { incarnation: newName('i').slice(2) })
-    if (answer.word === 'ok') leases.push({ session, epoch: answer.epoch })
-    else if (link.pool !== null) await store.pools.gaveUp(link.pool, link.agent, session)
+  async function resume({ session, request, acked }: Hello['holding'][number]): Promise<void> {
+    const answer = await attach(session, { request, acked })
+    const going = answer.word === 'ok' && answer.request === request && !isOver(answer.status)
+    if (answer.word === 'ok')
+      leases.push({ session, epoch: answer.epoch, ...(going && { resumed: { request, after: answer.after } }) })
+    if (!going) return void ended.push({ session, request })
+    resumed.push({ session, request, after: answer.after })
+    observe.mappingsRestored({
+      session,
+      interaction: interactionOf(request),
+      request,
+      agent: link.agent,
+      after: answer.after,
+    })
   }
+  await Promise.all(hello.holding.map(resume))
+
+  async function takeUp(session: SessionId): Promise<void> {
+    const room = link.pool === null || leases.length < hello.capacity
+    const answer = room ? await attach(session) : undefined
+    if (answer?.word === 'ok') leases.push({ session, epoch: answer.epoch })
+    else if (link.pool !== null) await store.pools.gaveUp(link.pool, link.agent, session)
+    if (!room) await nudge(parts, session)
+  }
+  const known = new Set(hello.holding.map((held) => held.session))
+  const others = link.pool === null ? hello.sessions : await store.pools.sessionsOf(link.pool, link.agent)
+  for (const session of others) if (!known.has(session)) await takeUp(session)
   if (link.pool !== null && leases.length > 0)
     await store.pools.took(
       link.pool,
@@ -77,7 +78,7 @@ export async function join(
 
   async function open(): Promise<void> {
     links.add(station)
-    for (const lease of leases) await hold(parts, station, lease.session, lease)
+    await Promise.all(leases.map((lease) => hold(parts, station, lease.session, lease)))
     if (link.pool === null) return
     await announce(parts, station)
     station.pull = pullsFor(parts, station)

@@ -8,7 +8,7 @@ import { foldLog, seal } from './seal.js'
 const PER_SHARD = 200
 const TICK_MS = 3000
 /** How long one sweep may keep others from sweeping, ms. */
-const LOCK_MS = 10_000
+const LOCK_MS = 5000
 /** How long the sweep's notes are kept without a sweep, ms: longer than any outage that anybody waits out. */
 const NOTES_TTL_MS = 7 * 24 * 3600_000
 

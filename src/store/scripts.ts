@@ -39,7 +39,7 @@ export class Scripts {
     const prelude = lua('_prelude')
     for (const name of SESSION_SCRIPTS)
       connection.defineCommand(command(name), { numberOfKeys: 1, lua: `${prelude}\n${lua(name)}` })
-    connection.defineCommand(command('claim'), { numberOfKeys: 2, lua: lua('claim') })
+    connection.defineCommand(command('claim'), { numberOfKeys: 3, lua: lua('claim') })
   }
 
   /** Runs a script of a session; `args` are its own arguments, from ARGV[3] on. First of the answer is its word. */
@@ -54,13 +54,15 @@ export class Scripts {
     )
   }
 
-  /** Takes up to `most` sessions from an agent's own line, then from its pool's. */
+  /** Gives an agent up to `most` sessions from its own line, then from its pool's. */
   claim(pool: string, agent: string, most: number): Promise<Answer> {
     return this.#db.run((redis) =>
       (redis as unknown as Record<string, Command>)[command('claim')]!(
         this.#keys.pendingFor(pool, agent),
         this.#keys.pending(pool),
+        this.#keys.agentSessions(pool, agent),
         most,
+        this.#ttl.sessionTtlMs,
       ),
     )
   }

@@ -1,13 +1,15 @@
--- claim: an agent with free places takes sessions that wait, those that wait for it first. Who pops a session is
--- responsible for it; the sweep finds what a replica popped and then died with.
--- KEYS  1 the agent's own line · 2 its pool's line        ARGV  1 most to take
+-- claim: an agent with free places takes sessions that wait, those that wait for it first. In the same step they go
+-- into the agent's set, where its next connection finds them, should this replica die before it has the leases.
+-- KEYS  1 the agent's own line · 2 its pool's line · 3 the agent's sessions      ARGV  1 most to take · 2 TTL, ms
 -- gives the sessions, first come first
 local taken = {}
-for _, line in ipairs(KEYS) do
+for i = 1, 2 do
   local free = tonumber(ARGV[1]) - #taken
   if free > 0 then
-    local popped = redis.call('ZPOPMIN', line, free)
-    for i = 1, #popped, 2 do taken[#taken + 1] = popped[i] end
+    local popped = redis.call('ZPOPMIN', KEYS[i], free)
+    for j = 1, #popped, 2 do taken[#taken + 1] = popped[j] end
   end
 end
+for _, session in ipairs(taken) do redis.call('SADD', KEYS[3], session) end
+if #taken > 0 then redis.call('PEXPIRE', KEYS[3], ARGV[2]) end
 return taken
