@@ -7,6 +7,8 @@ import { foldLog, seal } from './seal.js'
 /** Most due interactions of one shard in one tick, and the longest a tick may take, ms. */
 const PER_SHARD = 200
 const TICK_MS = 3000
+/** Judged at a time. */
+const AT_ONCE = 32
 /** How long one sweep may keep others from sweeping, ms. */
 const LOCK_MS = 5000
 /** How long the sweep's notes are kept without a sweep, ms: longer than any outage that anybody waits out. */
@@ -72,10 +74,12 @@ export async function sweep(parts: Parts, judge: Judge): Promise<number | undefi
     const until = Date.now() + TICK_MS
     let judged = 0
     for (const shard of store.deadlines.shards) {
-      for (const id of await store.deadlines.due(shard, now, PER_SHARD)) {
+      const due = await store.deadlines.due(shard, now, PER_SHARD)
+      for (let from = 0; from < due.length; from += AT_ONCE) {
         if (Date.now() > until) return judged // the rest in the next tick
-        await judge(id)
-        judged++
+        const some = due.slice(from, from + AT_ONCE)
+        await Promise.all(some.map(judge))
+        judged += some.length
       }
     }
     await store.replicas.removeDead(now)

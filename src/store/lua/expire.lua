@@ -49,6 +49,7 @@ if holder ~= '' and state == 'lost' then
   return { 'later', math.min(later, at + math.max(redis.call('PTTL', lease), 0) + 1) }
 end
 if holder ~= '' then
+  later = math.min(later, at + math.max(redis.call('PTTL', lease), 0) + 50) -- its replica may die with it
   local silent = due(active, tonumber(ARGV[6]))
   if at < silent then
     if status == 'waiting' then return { 'wake', math.min(later, silent) } end

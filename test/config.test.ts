@@ -1,0 +1,51 @@
+import { readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { configTable } from '../src/cli/config.js'
+import { ConfigError, readConfig, SETTINGS } from '../src/config.js'
+
+const problemsOf = (env: Record<string, string>): string[] => {
+  try {
+    readConfig(env)
+    return []
+  } catch (err) {
+    if (err instanceof ConfigError) return err.problems
+    throw err
+  }
+}
+
+test('without any variable everything has its default, and only this machine may connect', () => {
+  const config = readConfig({})
+  expect(config.http).toMatchObject({ port: 8080, host: '127.0.0.1', opsPort: 9090, keyless: true })
+})
+
+test('all mistakes are told at once, each with the name of its variable', () => {
+  const problems = problemsOf({ PORT: 'eighty', DRAIN_MS: '-1', ON_AGENT_LOSS: 'shrug', CLIENT_KEYS: 'nokey', POOLS: 'a b' })
+  expect(problems.map((problem) => problem.split(':')[0])).toEqual(['PORT', 'CLIENT_KEYS', 'POOLS', 'ON_AGENT_LOSS', 'DRAIN_MS'])
+})
+
+test('an address that others can reach is refused until both kinds of keys are set', () => {
+  expect(problemsOf({ HOST: '0.0.0.0' })[0]).toMatch(/^HOST: .*CLIENT_KEYS and AGENT_KEYS/)
+  const keys = { CLIENT_KEYS: 'ann=secret-key-1', AGENT_KEYS: '*=secret-key-2' }
+  expect(problemsOf({ HOST: '0.0.0.0', ...keys })).toEqual([])
+  expect(readConfig(keys).http).toMatchObject({ host: '0.0.0.0', keyless: false })
+})
+
+test('secrets are masked where settings are printed', () => {
+  const table = configTable({ CLIENT_KEYS: 'ann=secret-key-1', REDIS_URL: 'redis://:hunter2@db:6379' })
+  expect(table).not.toContain('secret-key-1')
+  expect(table).not.toContain('hunter2')
+})
+
+test('docs/config.md has the same table', async () => {
+  const doc = await readFile(fileURLToPath(new URL('../docs/config.md', import.meta.url)), 'utf8')
+  for (const [name, setting] of Object.entries(SETTINGS)) {
+    const row = doc.split('\n').find((line) => line.startsWith(`| \`${name}\` |`))
+    const cells = row?.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll('\\|', '|'))
+    expect(cells?.slice(2, 5)).toEqual([
+      setting.default === '' ? '(empty)' : `\`${setting.default}\``,
+      setting.unit ?? '',
+      setting.meaning,
+    ])
+  }
+  expect(doc.match(/^\| `/gm)).toHaveLength(Object.keys(SETTINGS).length)
+})
