@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { agentAuth } from './auth/agent.js'
 import { clientAuth } from './auth/client.js'
 import type { Config } from './config.js'
@@ -35,6 +36,9 @@ export interface Gateway {
   close(): Promise<void>
 }
 
+/** Longest that closing one part may take, ms. */
+const CLOSE_MS = 3000
+
 /** Not ready when the bus has not delivered its own probe for so many periods. */
 const PROBES_MISSED = 6
 
@@ -46,10 +50,13 @@ export async function startGateway(config: Config, log: Logger, version: string)
   const startedAt = Date.now()
   const closers: (() => unknown)[] = []
   async function close(): Promise<void> {
-    for (const stop of closers.splice(0).reverse())
-      await Promise.resolve()
-        .then(stop)
+    for (const stop of closers.splice(0).reverse()) {
+      const late = new AbortController()
+      const limit = sleep(CLOSE_MS, undefined, { signal: late.signal }).catch(() => {}) // with Redis away some would wait for it
+      await Promise.race([Promise.resolve().then(stop), limit])
         .catch((err: unknown) => log.warn({ err }, 'closing'))
+        .finally(() => late.abort())
+    }
   }
 
   try {

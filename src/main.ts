@@ -25,6 +25,7 @@ program
     const [{ serve }, { exitWithParent }] = await Promise.all([import('./cli/serve.js'), import('./local/exit-with-parent.js')])
     exitWithParent()
     process.exitCode = await serve(stop.signal, kill.signal)
+    setTimeout(() => process.exit(), 1000).unref() // whatever still lingers must not keep a drained replica
   })
 
 program

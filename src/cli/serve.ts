@@ -21,6 +21,11 @@ export async function serve(stop: AbortSignal, kill: AbortSignal): Promise<numbe
     return EXIT_CONFIG
   }
   const log = createLogger({ level: config.logLevel, replica: config.replica, version })
+  for (const trouble of ['uncaughtException', 'unhandledRejection'] as const)
+    process.on(trouble, (err) => {
+      log.fatal({ event: 'crash', trouble, err }, 'a bug; the replica ends, others go on')
+      process.exit(1)
+    })
   let gateway
   try {
     gateway = await startGateway(config, log, version)

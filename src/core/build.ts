@@ -98,9 +98,7 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
     },
 
     async follow(owner, id, after, signal) {
-      const stored = await readInteraction(parts, judge, owner, id)
-      if (after.n > stored.tip && after.incarnation === stored.incarnation && isTerminal(stored.status))
-        throw new ThroughlineError('invalid_cursor')
+      await readInteraction(parts, judge, owner, id)
       return following(id, after, signal)
     },
 

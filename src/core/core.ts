@@ -117,7 +117,7 @@ export interface Core {
   /** Waits until the turn has ended, or the limit is over; gives the turn as it then is. */
   wait(owner: string, id: InteractionId, limitMs: number, signal: AbortSignal): Promise<Interaction>
   /**
-   * Checks that the interaction exists and the cursor is one of it (`not_found`, `invalid_cursor`), then follows it.
+   * Checks that the interaction exists (`not_found`), then follows it; a cursor beyond its log gets a snapshot.
    * A viewer that does not ask for the next batch is not buffered for: it reads from the log when it does.
    */
   follow(owner: string, id: InteractionId, after: Cursor, signal: AbortSignal): Promise<AsyncIterable<Followed>>

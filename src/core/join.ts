@@ -137,6 +137,7 @@ export async function part(
     if (interaction) {
       const lookAt = clock.now() + (how === 'lost' ? settings.agentGraceMs + 50 : 0)
       await store.deadlines.look(interaction, lookAt, 'sooner')
+      if (how === 'left') await nudge(parts, it.session)
     }
   }
   if (link.pool === null) return

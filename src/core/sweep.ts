@@ -7,6 +7,8 @@ import { foldLog, seal } from './seal.js'
 /** Most due interactions of one shard in one tick, and the longest a tick may take, ms. */
 const PER_SHARD = 200
 const TICK_MS = 3000
+/** So many periods without a sweep mean that nobody could; the watchdog would have swept after three. */
+const AWAY_PERIODS = 6
 /** Judged at a time. */
 const AT_ONCE = 32
 /** How long one sweep may keep others from sweeping, ms. */
@@ -69,7 +71,7 @@ export async function sweep(parts: Parts, judge: Judge): Promise<number | undefi
     const now = await store.replicas.now()
     const notes = await store.replicas.sweepNotes()
     const gap = notes.last === 0 ? 0 : now - notes.last
-    const away = gap > 3 * settings.sweepEveryMs && { awayUntil: now, awayForMs: gap }
+    const away = gap > AWAY_PERIODS * settings.sweepEveryMs && { awayUntil: now, awayForMs: gap }
     await store.replicas.noteSweep({ last: now, ...away }, NOTES_TTL_MS)
     const until = Date.now() + TICK_MS
     let judged = 0

@@ -138,7 +138,9 @@ async function run(
     const args = [mainPath, 'demo-agent', '--url', url, '--pool', 'demo']
     const agent = supervise({ name: 'demo-agent', command: { file: process.execPath, args, env }, log })
     parts.push({ stop: () => agent.stop(stopLimitMs), kill: agent.kill })
+    await poolIsKnown(url, 'demo', () => over)
   }
+  if (over) return await ending
   log(banner({ url, redis: redis.describe, pool: withAgent ? 'demo' : null, replicas: described(replicas, opsPorts) }))
   return await ending
 }
@@ -185,6 +187,17 @@ async function notReady(opsPorts: number[], giveUp: () => boolean): Promise<numb
       if (answer?.ok) missing.delete(opsPort)
     }
     if (missing.size === 0 || giveUp()) return [...missing]
+    await sleep(50)
+  }
+}
+
+/** The first command of the banner must find the agent; when it does not come (5 s) its own output says more. */
+async function poolIsKnown(url: string, pool: string, giveUp: () => boolean): Promise<void> {
+  const deadline = performance.now() + 5_000
+  while (!giveUp() && performance.now() < deadline) {
+    const answer = await fetch(`${url}/v1/models`, { signal: AbortSignal.timeout(1_000) }).catch(() => null)
+    const text = await answer?.text().catch(() => '')
+    if (answer?.status === 401 || text?.includes(`"${pool}"`)) return // with keys it is not for us to see
     await sleep(50)
   }
 }

@@ -21,6 +21,10 @@ import { sentenceOf } from './set-up-error.js'
 const READY_LIMIT_MS = 60_000
 const STOP_LIMIT_MS = 5_000
 
+/** What Redis says when it does not understand its data, and when it could not get at it, which is no fault of the data. */
+const UNREADABLE = /format|manifest|corrupt|truncated|end of file|(reading|loading) the (append|DB)/i
+const UNREACHABLE = /permission|space left|read-only/i
+
 interface Place {
   dir: string
   kept: boolean
@@ -44,8 +48,7 @@ await started.catch(async (err: unknown) => {
 
 async function start(): Promise<void> {
   place = await choosePlace(order.dataDir)
-  const port = order.port || (await freePort())
-  await launchOnGoodData(place, port)
+  const port = await launchOnFreePort(place)
   await remember(place, port)
   tell({ ready: { port, pid: server!.pid!, dataDir: place.kept ? place.dir : null, notes: place.notes } })
   watch(place, port)
@@ -70,13 +73,27 @@ async function choosePlace(wanted: string | null): Promise<Place> {
   return { dir, kept: false, notes, leave: () => rm(dir, { recursive: true, force: true }) }
 }
 
+/** A free port may be taken again before the server has it; a port that was asked for must not become another one. */
+async function launchOnFreePort(at: Place): Promise<number> {
+  for (let triesLeft = order.port ? 0 : 2; ; triesLeft--) {
+    const port = order.port || (await freePort())
+    try {
+      await launchOnGoodData(at, port)
+      return port
+    } catch (err) {
+      if (triesLeft === 0 || !/already in use|listening socket|Failed listening/i.test(sentenceOf(err))) throw err
+    }
+  }
+}
+
 /** Data that Redis refuses (cut by a power loss, written by a newer version) is set aside once, not lost, not in the way. */
 async function launchOnGoodData(at: Place, port: number): Promise<void> {
   try {
     await launch(at, port)
   } catch (err) {
     const data = at.kept ? (await readdir(at.dir)).filter((name) => /^appendonlydir$|\.(rdb|aof)$/.test(name)) : []
-    if (stopping || data.length === 0 || !/AOF|RDB|append/i.test(sentenceOf(err))) throw err
+    const why = sentenceOf(err)
+    if (stopping || data.length === 0 || !UNREADABLE.test(why) || UNREACHABLE.test(why)) throw err
     const aside = await mkdtemp(join(at.dir, 'unreadable-'))
     for (const name of data) await rename(join(at.dir, name), join(aside, name))
     at.notes.push(`Redis could not read its data, which now lies in ${aside}`)

@@ -9,6 +9,9 @@ import { isInteractionId, isRequestId, isSessionId, type InteractionId, type Req
  */
 export const AGENT_PROTOCOL = 1
 
+/** Most events in one `events` message. */
+export const MAX_BATCH_EVENTS = 1024
+
 const SessionIdText = z.custom<SessionId>((v) => typeof v === 'string' && isSessionId(v), 'not a session id')
 const InteractionIdText = z.custom<InteractionId>(
   (v) => typeof v === 'string' && isInteractionId(v),
@@ -87,7 +90,7 @@ export type Accepted = z.infer<typeof Accepted>
 export const Events = z.object({
   request: RequestIdText,
   first: z.int().positive(),
-  events: z.array(AgentEvent).max(1024),
+  events: z.array(AgentEvent).max(MAX_BATCH_EVENTS),
 })
 export type Events = z.infer<typeof Events>
 

@@ -146,7 +146,7 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T> {
 }
 
 const OUTAGE =
-  /Stream isn't writeable|Connection is closed|Connection is in subscriber|ECONN|EPIPE|ETIMEDOUT|max retries|Too many Cluster redirections|Cluster isn't ready|ClusterAllFailed|None of startup nodes|CLUSTERDOWN|LOADING|MASTERDOWN|READONLY|NOREPLICAS|TRYAGAIN|UNBLOCKED|Command timed out/i
+  /Stream isn't writeable|Connection is closed|Connection is in subscriber|ECONN|EPIPE|ETIMEDOUT|max retries|Too many Cluster redirections|Cluster isn't ready|ClusterAllFailed|None of startup nodes|CLUSTERDOWN|LOADING|MASTERDOWN|READONLY|NOREPLICAS|TRYAGAIN|UNBLOCKED|OOM command|MISCONF|Command timed out/i
 
 function isOutage(err: unknown): boolean {
   return err instanceof Error && (OUTAGE.test(err.message) || OUTAGE.test(err.name))

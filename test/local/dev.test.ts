@@ -37,6 +37,7 @@ test('a killed replica is back on its port, and meanwhile the other one answers'
   await using it = start({ replicas: 2 })
   const { url, pids } = await up(it)
   process.kill(pids[0]!, 'SIGKILL')
+  await eventually(() => !isRunning(pids[0]!)) // until then the kernel accepts in its name
   for (let i = 0; i < 3; i++) expect((await ask(url)).replica).toBeTruthy()
   await eventually(async () => (await ask(url)).replica === 'dev-1')
 })

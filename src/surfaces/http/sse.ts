@@ -72,6 +72,7 @@ export class EventStream {
   /** Sends the head, at once. From here on an error can only be a frame, or the end of the socket. */
   open(): void {
     const res = this.#res
+    if (res.destroyed) return // the viewer left before its first frame; nobody would clear what begins here
     res.status(200).set({
       'Content-Type': 'text/event-stream; charset=utf-8',
       'Cache-Control': 'no-cache, no-transform', // no-transform: hands off, compressing proxies

@@ -84,6 +84,7 @@ export function viewers(parts: NativeParts): View {
   /** Says what is wrong and ends, so that the viewer comes again with its cursor. Refusals go out as plain replies. */
   async function fail(stream: EventStream, call: Call, thrown: unknown): Promise<void> {
     const error = explain(thrown)
+    if (call.over.aborted) return reportBug(parts, call, error)
     // EventSource gives up for good at a 503, and Redis is back sooner
     if (error.code === 'store_unavailable' && !stream.opened) stream.open()
     if (!stream.opened) throw thrown

@@ -7,7 +7,7 @@ exitWithParent()
 const { PORT, OPS_PORT, REPLICA_ID, REDIS_URL, FAKE_EXIT } = process.env
 if (FAKE_EXIT) process.exit(Number(FAKE_EXIT))
 if (process.argv[2] === 'serve') {
-  createServer((_, res) => res.end(JSON.stringify({ replica: REPLICA_ID, redis: REDIS_URL }))).listen(
+  createServer((_, res) => res.end(JSON.stringify({ replica: REPLICA_ID, redis: REDIS_URL, pools: ['demo'] }))).listen(
     Number(PORT),
     '127.0.0.1',
   )
