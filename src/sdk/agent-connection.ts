@@ -35,7 +35,7 @@ export interface ConnectionParts {
 /** Connecting and saying hello may each take so long, ms. */
 const PATIENCE_MS = 10_000
 /** Back-off between attempts, ms: full jitter, doubling; it starts over after a connection that lasted, since then the trouble is a new one. */
-const BACK_OFF = { least: 500, most: 10_000, lastedMs: 2000 }
+const BACK_OFF = { least: 500, most: 5000, lastedMs: 2000 }
 
 /**
  * The agent's connection to any replica: there is always one, or one is being made, until `close`. Socket.IO's own
