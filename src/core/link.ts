@@ -7,6 +7,8 @@ export interface AgentLink {
   /** Unique per connection. */
   readonly connection: string
   readonly transport: string
+  /** When it said hello, ms of Redis time. */
+  readonly since: number
   /** The pool the agent joined, or null when it serves named sessions only. */
   readonly pool: string | null
   turn(message: TurnMessage): void

@@ -64,6 +64,8 @@ export type AgentEvent = z.infer<typeof AgentEvent>
 /** What the gateway itself writes to a log. */
 export type GatewayEvent =
   | { type: 'submitted'; queued: number }
+  /** A queued turn got the session's place. A turn that never queued has it from `submitted` on. */
+  | { type: 'started' }
   | { type: 'dispatched'; request: string; attempt: number; agent: string }
   | { type: 'reset'; reason: string; attempt: number }
   | { type: 'cancelled'; reason: string }
@@ -89,14 +91,15 @@ export const decode = (n: number, at: number, json: string): LogEvent => ({
 })
 
 /**
- * Cuts a text event into events of at most `maxUnits` UTF-16 units each, never inside a surrogate pair.
- * Events without text come back as they are.
+ * Cuts a text event into events of at most `maxUnits` UTF-16 units each, never inside a surrogate pair
+ * (so at least two). Events without text come back as they are.
  */
 export function split(event: AgentEvent, maxUnits = 32 * 1024): AgentEvent[] {
   if ((event.type !== 'entry.append' && event.type !== 'entry.replace') || event.text.length <= maxUnits) return [event]
   const pieces: AgentEvent[] = []
+  const atMost = Math.max(maxUnits, 2)
   for (let from = 0; from < event.text.length; ) {
-    let to = Math.min(from + maxUnits, event.text.length)
+    let to = Math.min(from + atMost, event.text.length)
     const last = event.text.charCodeAt(to - 1)
     if (to < event.text.length && last >= 0xd800 && last <= 0xdbff) to-- // a high surrogate stays with its low one
     const text = event.text.slice(from, to)

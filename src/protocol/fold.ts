@@ -34,6 +34,8 @@ function apply(turn: Turn, event: LogEvent): Turn {
   switch (event.type) {
     case 'submitted':
       return { ...turn, status: event.queued > 0 ? 'queued' : 'waiting' }
+    case 'started':
+      return { ...turn, status: 'waiting' }
     case 'dispatched':
       return { ...turn, status: 'waiting', attempt: event.attempt }
     case 'reset': // the answer begins anew: what was shown is void
@@ -60,6 +62,9 @@ function apply(turn: Turn, event: LogEvent): Turn {
       return { ...turn, status: 'failed', error: { code: event.code, message: event.message } }
     case 'cancelled':
       return { ...turn, status: 'cancelled' }
+    default:
+      event satisfies never // what a later version wrote, in a rolling update, is not ours to fold
+      return turn
   }
 }
 

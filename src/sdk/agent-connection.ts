@@ -1,5 +1,5 @@
 import { io, type Socket } from 'socket.io-client'
-import type { AgentToGateway, GatewayToAgent, Hello, Refusal, Welcome } from '../protocol/agent-wire.js'
+import type { AgentToGateway, GatewayToAgent, Hello, Welcome } from '../protocol/agent-wire.js'
 
 export type AgentSocket = Socket<GatewayToAgent, AgentToGateway>
 
@@ -37,6 +37,8 @@ const PATIENCE_MS = 10_000
 /** Back-off between attempts, ms: full jitter, doubling; it starts over after a connection that lasted, since then the trouble is a new one. */
 const BACK_OFF = { least: 500, most: 5000, lastedMs: 2000 }
 
+const backOffMs = (failures: number): number => Math.random() * Math.min(BACK_OFF.least * 2 ** failures, BACK_OFF.most)
+
 /**
  * The agent's connection to any replica: there is always one, or one is being made, until `close`. Socket.IO's own
  * reconnection is off: after some server disconnects it would stay away, and it cannot change the replica.
@@ -44,11 +46,15 @@ const BACK_OFF = { least: 500, most: 5000, lastedMs: 2000 }
 export class AgentConnection {
   readonly #parts: ConnectionParts
   #current: AgentSocket | undefined
+  /** A newer connection has said hello and waits for its answer. */
+  #introduced = false
   #attempts = 0
   #upSince = 0
   #next = 0
   #closed = false
   #connecting: Promise<void> | undefined
+  /** Ends the attempt or the pause under way. */
+  #hurry = () => {}
   #timer: NodeJS.Timeout | undefined
 
   constructor(parts: ConnectionParts) {
@@ -66,28 +72,56 @@ export class AgentConnection {
     return (this.#connecting ??= this.#connect().finally(() => (this.#connecting = undefined)))
   }
 
+  /**
+   * Whether this socket's word counts: it is the one in use, and no newer one of ours has named the turns in hand. After
+   * that only the newer one's welcome says what becomes of them; the old replica takes us for superseded.
+   */
+  isCurrent(socket: AgentSocket): boolean {
+    return this.#current === socket && !this.#introduced
+  }
+
+  close(): void {
+    this.#closed = true
+    clearTimeout(this.#timer)
+    this.#hurry()
+    this.#current?.disconnect()
+    this.#current = undefined
+  }
+
   async #connect(): Promise<void> {
+    const { urls, log } = this.#parts
     while (!this.#closed) {
-      const { urls, log } = this.#parts
       const url = urls[this.#next++ % urls.length]!
       try {
-        await this.#attempt(url)
-        return
+        return await this.#attempt(url)
       } catch (err) {
+        if (this.#closed) return
         if (err instanceof AgentRefused) {
-          this.#closed = true
+          this.close()
           return this.#parts.refused(err)
         }
-        const pause = Math.random() * Math.min(BACK_OFF.least * 2 ** this.#attempts, BACK_OFF.most)
-        if (this.#attempts++ % 10 === 0) log.warn(`${url}: ${(err as Error).message}; trying again`)
-        await new Promise((resolve) => (this.#timer = setTimeout(resolve, pause)))
+        if (this.#attempts % 10 === 0) log.warn(`${url}: ${(err as Error).message}; trying again`)
+        await this.#pause(backOffMs(this.#attempts++))
       }
     }
   }
 
-  async #attempt(url: string): Promise<void> {
-    const { key, listen, hello, welcomed, log } = this.#parts
-    const socket: AgentSocket = io(`${url.replace(/\/$/, '')}/agents`, {
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms)
+      this.#hurry = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
+  /** Opens a connection and says hello on it. Resolves when it is the current one. */
+  #attempt(url: string): Promise<void> {
+    const { key, listen, hello } = this.#parts
+    const { origin, pathname } = new URL(url)
+    const socket: AgentSocket = io(`${origin}/agents`, {
+      path: `${pathname.replace(/\/+$/, '')}/socket.io/`,
       transports: ['websocket'],
       forceNew: true,
       reconnection: false,
@@ -95,28 +129,46 @@ export class AgentConnection {
       auth: key === undefined ? {} : { key },
     })
     listen(socket)
-    try {
-      await new Promise<void>((resolve, reject) => {
-        socket.once('connect', resolve)
-        socket.once('connect_error', reject)
+    return new Promise<void>((resolve, reject) => {
+      const fail = (err: Error) => {
+        clearTimeout(patience)
+        this.#introduced = false
+        socket.off('disconnect', ended)
+        socket.disconnect()
+        reject(err)
+      }
+      const ended = (why: string) => fail(new Error(why)) // also between the transport's opening and the namespace's
+      const patience = setTimeout(() => fail(new Error('no answer')), PATIENCE_MS)
+      this.#hurry = () => fail(new Error('closed'))
+      socket.on('disconnect', ended)
+      socket.once('connect_error', (err) => fail(new Error(reasonOf(err))))
+      socket.once('connect', () => {
+        patience.refresh()
+        this.#introduced = true
+        // called back, not awaited: messages may follow the answer in the same packet
+        socket.emit('hello', hello(), (reply) => {
+          if (!socket.connected) return
+          if (!reply.ok) return fail(reply.retry ? new Error(reply.message) : new AgentRefused(reply.code, reply.message))
+          clearTimeout(patience)
+          socket.off('disconnect', ended)
+          this.#adopt(socket, url, reply)
+          resolve()
+        })
       })
-      const reply: Welcome | Refusal = await socket.timeout(PATIENCE_MS).emitWithAck('hello', hello())
-      if (!reply.ok && !reply.retry) throw new AgentRefused(reply.code, reply.message)
-      if (!reply.ok) throw new Error(reply.message)
-      if (this.#closed) throw new Error('closed')
-      const old = this.#current
-      this.#current = socket
-      if (Date.now() - this.#upSince > BACK_OFF.lastedMs) this.#attempts = 0
-      this.#upSince = Date.now()
-      socket.once('disconnect', (why) => this.#lost(socket, why))
-      welcomed(reply)
-      old?.disconnect()
-      if (!socket.connected) this.#lost(socket, 'before it was used')
-      else log.info(`connected to ${url} (replica ${reply.replica})`)
-    } catch (err) {
-      socket.disconnect()
-      throw err
-    }
+    })
+  }
+
+  #adopt(socket: AgentSocket, url: string, welcome: Welcome): void {
+    const old = this.#current
+    this.#current = socket
+    this.#introduced = false
+    if (Date.now() - this.#upSince > BACK_OFF.lastedMs) this.#attempts = 0
+    this.#upSince = Date.now()
+    this.#hurry = () => {}
+    socket.on('disconnect', (why) => this.#lost(socket, why))
+    this.#parts.log.info(`connected to ${url} (replica ${welcome.replica})`)
+    this.#parts.welcomed(welcome)
+    old?.disconnect()
   }
 
   #lost(socket: AgentSocket, why: string): void {
@@ -125,17 +177,12 @@ export class AgentConnection {
     this.#parts.log.warn(`connection lost: ${why}`)
     const quick = Date.now() - this.#upSince < BACK_OFF.lastedMs
     this.#attempts = quick ? this.#attempts + 1 : 0
-    this.#timer = setTimeout(() => void this.connect(), Math.random() * Math.min(BACK_OFF.least * 2 ** (this.#attempts - 1), BACK_OFF.most))
+    this.#timer = setTimeout(() => void this.connect(), backOffMs(Math.max(this.#attempts - 1, 0)))
   }
+}
 
-  isCurrent(socket: AgentSocket): boolean {
-    return this.#current === socket
-  }
-
-  close(): void {
-    this.#closed = true
-    clearTimeout(this.#timer)
-    this.#current?.disconnect()
-    this.#current = undefined
-  }
+/** Socket.IO tells why a WebSocket could not be opened one level down. */
+function reasonOf(err: Error & { description?: unknown }): string {
+  const inner = (err.description as { message?: unknown } | undefined)?.message
+  return typeof inner === 'string' && inner !== '' ? `${err.message}: ${inner}` : err.message
 }

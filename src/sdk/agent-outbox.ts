@@ -1,7 +1,17 @@
-import type { AgentEvent } from '../protocol/events.js'
+import { MAX_BATCH_EVENTS } from '../protocol/agent-wire.js'
+import { isEnd, type AgentEvent } from '../protocol/events.js'
 
 /** How much of what was acknowledged is kept all the same: a failover of Redis may take it back. */
 export const TAIL = { ms: 30_000, events: 1000, bytes: 4 * 1024 * 1024 }
+
+/** Most events and bytes of one message. */
+const BATCH = { events: MAX_BATCH_EVENTS, bytes: 512 * 1024 }
+
+/** How far the agent may be ahead of the acknowledgements, per request. */
+export interface Window {
+  events: number
+  bytes: number
+}
 
 interface Kept {
   event: AgentEvent
@@ -21,6 +31,10 @@ export class Outbox {
   #acked = 0
   #sent = 0
   #pendingBytes = 0
+  /** The part of the pending bytes that is sent. */
+  #sentBytes = 0
+  #ended = false
+  #dropped = false
 
   /** Number of the last event that was put in. */
   get last(): number {
@@ -29,6 +43,20 @@ export class Outbox {
 
   get acked(): number {
     return this.#acked
+  }
+
+  get sent(): number {
+    return this.#sent
+  }
+
+  /** The end of the turn was put in. */
+  get ended(): boolean {
+    return this.#ended
+  }
+
+  /** Nothing is left to say or to send: its end is acknowledged, or it was dropped. */
+  get over(): boolean {
+    return this.#dropped || (this.#ended && this.#acked === this.last)
   }
 
   /** Events, and bytes of JSON, that are not acknowledged. */
@@ -40,22 +68,23 @@ export class Outbox {
     const bytes = sizeOf(event)
     this.#kept.push({ event, bytes, ackedAt: 0 })
     this.#pendingBytes += bytes
+    if (isEnd(event)) this.#ended = true
   }
 
-  /** The next batch to send, at most so large; undefined when all is sent. Counts as sent from now on. */
-  take(most: { events: number; bytes: number }): { first: number; events: AgentEvent[] } | undefined {
-    const from = this.#sent - this.#forgotten
-    const events: AgentEvent[] = []
-    let bytes = 0
-    for (const kept of this.#kept.slice(from, from + most.events)) {
-      bytes += kept.bytes
-      if (events.length > 0 && bytes > most.bytes) break
-      events.push(kept.event)
-    }
-    if (events.length === 0) return undefined
+  /** The next batch to send; undefined when all is sent or the window is full. Counts as sent from now on. */
+  take(window: Window): { first: number; events: AgentEvent[] } | undefined {
     const first = this.#sent + 1
-    this.#sent += events.length
-    return { first, events }
+    const events: AgentEvent[] = []
+    for (let bytes = 0; this.#sent < this.last && events.length < BATCH.events; this.#sent++) {
+      const next = this.#kept[this.#sent - this.#forgotten]!
+      const inFlight = this.#sent - this.#acked // with none of it, one event goes whatever its size
+      if (inFlight > 0 && (inFlight >= window.events || this.#sentBytes + next.bytes > window.bytes)) break
+      bytes += next.bytes
+      if (events.length > 0 && bytes > BATCH.bytes) break
+      events.push(next.event)
+      this.#sentBytes += next.bytes
+    }
+    return events.length > 0 ? { first, events } : undefined
   }
 
   /** Everything up to `after` is in the log. */
@@ -64,18 +93,29 @@ export class Outbox {
       const kept = this.#kept[this.#acked - this.#forgotten]!
       kept.ackedAt = nowMs
       this.#pendingBytes -= kept.bytes
+      if (this.#acked < this.#sent) this.#sentBytes -= kept.bytes
     }
     this.#sent = Math.max(this.#sent, this.#acked)
     this.trim(nowMs)
   }
 
-  /** The log ends at `after`: what follows goes out again. False when it is no longer kept. */
+  /** The log ends at `after`: what follows goes out again. False when it is no longer kept, or was never said. */
   rewind(after: number, nowMs: number): boolean {
-    if (after < this.#forgotten) return false
+    if (this.#dropped) return true
+    if (after < this.#forgotten || after > this.last) return false
     if (after >= this.#acked) this.ack(after, nowMs)
     for (; this.#acked > after; this.#acked--) this.#pendingBytes += this.#kept[this.#acked - 1 - this.#forgotten]!.bytes
-    this.#sent = Math.min(after, this.last)
+    this.#sent = after
+    this.#sentBytes = 0
     return true
+  }
+
+  /** Puts `end` in the place of everything after event `after`. */
+  endAfter(after: number, end: AgentEvent): void {
+    this.#kept = []
+    this.#forgotten = this.#acked = this.#sent = after
+    this.#pendingBytes = this.#sentBytes = 0
+    this.put(end)
   }
 
   /** Forgets the part of the tail that is old or too large. */
@@ -94,10 +134,11 @@ export class Outbox {
 
   /** Nothing more will be sent: the turn is over for everybody. */
   drop(): void {
+    this.#dropped = true
     this.#forgotten = this.last
     this.#acked = this.#sent = this.#forgotten
     this.#kept = []
-    this.#pendingBytes = 0
+    this.#pendingBytes = this.#sentBytes = 0
   }
 }
 

@@ -1,8 +1,13 @@
 import type { TurnMessage } from '../protocol/agent-wire.js'
-import { split, type AgentEvent, type EntryKind, type EntryStatus, type StopReason, type Usage } from '../protocol/events.js'
-import { Outbox } from './agent-outbox.js'
+import { AgentEvent, isEnd, split, type EntryKind, type EntryStatus, type StopReason, type Usage } from '../protocol/events.js'
+import type { Outbox, Window } from './agent-outbox.js'
 
-/** Why a turn was taken away: its `signal` aborts with this. */
+/**
+ * Why a turn was taken away: its `signal` aborts with this. `reason` is the gateway's word (`cancelled` by a client,
+ * `ended` or `failed` otherwise, `superseded` by another connection or a newer turn, `gone`: the session is deleted) or
+ * ours: `closed` the agent was closed, `lost` the gateway needs output that is no longer kept, `overrun` the handler did
+ * not await its calls.
+ */
 export class TurnEnded extends Error {
   override readonly name = 'AbortError'
   readonly reason: string
@@ -30,15 +35,21 @@ export interface Outlet {
   flush(): void
   /** A sign of life without content. */
   working(): void
-  window(): { events: number; bytes: number }
+  window(): Window
 }
 
-/** Who does not wait for the promises may run so many windows ahead before the calls reject. */
+/** Who does not wait for the promises may run so many windows ahead; then the turn fails. */
 const RUNAWAY = 8
+/** Signs of life are at least so far apart, ms. */
+const WORKING_MS = 1000
+/** Longer names and titles, and messages of failures, are cut; UTF-16 units. */
+const NAME_UNITS = 512
+const MESSAGE_UNITS = 8192
 
 /**
  * One turn in the hands of its handler. Everything that writes resolves when there is room for more: while the gateway is
- * behind, `await` waits. After the turn has ended or was taken away (`signal`) they reject with `TurnEnded`.
+ * behind, `await` waits. After the turn has ended or was taken away (`signal`) they reject with `TurnEnded`; an argument
+ * that cannot be sent throws a TypeError at once.
  */
 export class Turn {
   readonly session: TurnMessage['session']
@@ -57,7 +68,7 @@ export class Turn {
   readonly #outlet: Outlet
   readonly #abort = new AbortController()
   #waiting: (() => void)[] = []
-  #ended = false
+  #workedAt = -Infinity
   #entries = 0
   #open: { kind: EntryKind; entry: string } | undefined
 
@@ -76,7 +87,7 @@ export class Turn {
 
   /** Whether `complete` or `fail` has been said. */
   get ended(): boolean {
-    return this.#ended
+    return this.#outbox.ended
   }
 
   /** Adds to the answer. After a tool call or reasoning a new text entry begins. */
@@ -103,8 +114,8 @@ export class Turn {
   async toolCall(call: { name: string; id?: string; status?: EntryStatus }): Promise<ToolCall> {
     this.#open = undefined
     const entry = call.id ?? `tool-${++this.#entries}`
-    const update = (change: { name?: string; status?: EntryStatus }) =>
-      this.#put({ type: 'entry.set', entry, kind: 'tool_call', ...change })
+    const update = ({ name, status }: { name?: string; status?: EntryStatus }) =>
+      this.#put({ type: 'entry.set', entry, kind: 'tool_call', status, ...(name !== undefined && { name: cut(name, NAME_UNITS) }) })
     await update({ name: call.name, status: call.status ?? 'in_progress' })
     return {
       id: entry,
@@ -126,21 +137,23 @@ export class Turn {
   }
 
   setTitle(title: string): Promise<void> {
-    return this.#put({ type: 'title', title })
+    return this.#put({ type: 'title', title: cut(title, NAME_UNITS) })
   }
 
   usage(usage: Usage): Promise<void> {
     return this.#put({ type: 'usage', usage })
   }
 
-  /** A sign of life while there is nothing to say: moves the silence deadline. */
+  /** A sign of life while there is nothing to say: moves the silence deadline. As often as you like: one a second is sent. */
   working(): void {
-    if (!this.#ended && !this.signal.aborted) this.#outlet.working()
+    if (this.ended || this.signal.aborted || performance.now() - this.#workedAt < WORKING_MS) return
+    this.#workedAt = performance.now()
+    this.#outlet.working()
   }
 
   /** Ends the turn. Returning from the handler does the same. */
   complete(reason: StopReason = 'end_turn'): Promise<void> {
-    return this.#end({ type: 'completed', reason })
+    return this.#put({ type: 'completed', reason })
   }
 
   /**
@@ -148,7 +161,7 @@ export class Turn {
    * before any output, the turn comes again without one.
    */
   fail(code: string, message: string): Promise<void> {
-    return this.#end({ type: 'failed', code: code.slice(0, 64) || 'agent_error', message: message.slice(0, 8000) })
+    return this.#put({ type: 'failed', code: cut(code, 64) || 'agent_error', message: cut(message, MESSAGE_UNITS) })
   }
 
   /** For the connection: the turn was taken away. */
@@ -156,6 +169,14 @@ export class Turn {
     this.#abort.abort(new TurnEnded(reason))
     this.#outbox.drop()
     this.room()
+  }
+
+  /** For the connection: what follows event `after` cannot be sent; in its place the reader gets this failure. */
+  failAfter(after: number, reason: string, code: string, message: string): void {
+    this.#abort.abort(new TurnEnded(reason))
+    this.#outbox.endAfter(after, { type: 'failed', code, message })
+    this.room()
+    this.#outlet.flush()
   }
 
   /** For the connection: there may be room again. */
@@ -168,16 +189,22 @@ export class Turn {
     return this.append(this.#open.entry, text, kind)
   }
 
-  #end(event: AgentEvent): Promise<void> {
-    const put = this.#put(event)
-    this.#ended = true
+  #put(event: AgentEvent): Promise<void> {
+    const put = this.#send(valid(event))
+    put.catch(() => {}) // a handler that does not await its calls learns of it by the signal
     return put
   }
 
-  async #put(event: AgentEvent): Promise<void> {
+  async #send(event: AgentEvent): Promise<void> {
     this.signal.throwIfAborted()
-    if (this.#ended) throw new TurnEnded('it has been completed or failed already')
-    if (this.#crowded(RUNAWAY)) throw new Error('Too much is unsent: await every call of the turn.')
+    if (this.ended) throw new TurnEnded('it has been completed or failed already')
+    if (this.#crowded(RUNAWAY) && !isEnd(event)) {
+      this.#outbox.put({ type: 'failed', code: 'agent_error', message: OVERRUN })
+      this.#abort.abort(new TurnEnded('overrun'))
+      this.room()
+      this.#outlet.flush()
+      throw this.signal.reason
+    }
     for (const piece of split(event)) this.#outbox.put(piece)
     this.#outlet.flush()
     while (this.#crowded(1)) {
@@ -191,4 +218,19 @@ export class Turn {
     const window = this.#outlet.window()
     return events >= window.events * times || bytes >= window.bytes * times
   }
+}
+
+const OVERRUN = 'The agent said far more than was acknowledged: its handler must await its calls.'
+
+function valid(event: AgentEvent): AgentEvent {
+  const { data, error } = AgentEvent.safeParse(event)
+  if (data) return data
+  const { path, message } = error.issues[0]!
+  throw new TypeError(`${event.type} cannot be sent: ${path.join('.')}: ${message}`)
+}
+
+function cut(text: string, units: number): string {
+  if (typeof text !== 'string' || text.length <= units) return text // what is no string is refused with its event
+  const last = text.charCodeAt(units - 2)
+  return `${text.slice(0, last >= 0xd800 && last <= 0xdbff ? units - 2 : units - 1)}…`
 }

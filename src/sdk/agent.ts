@@ -1,7 +1,7 @@
-import { AGENT_PROTOCOL, type Hello, type TurnMessage, type Welcome } from '../protocol/agent-wire.js'
+import { AGENT_PROTOCOL, Hello, type TurnMessage, type Welcome } from '../protocol/agent-wire.js'
 import type { RequestId, SessionId } from '../protocol/ids.js'
 import { AgentConnection, AgentRefused, type AgentSocket, type ConnectionLog } from './agent-connection.js'
-import { Outbox, TAIL } from './agent-outbox.js'
+import { Outbox, TAIL, type Window } from './agent-outbox.js'
 import { Turn, TurnEnded } from './agent-turn.js'
 
 /*
@@ -26,24 +26,35 @@ export interface ServeOptions {
   log?: ConnectionLog
 }
 
-export interface Agent {
+export interface Agent extends AsyncDisposable {
   /** The agent's id. */
   readonly id: string
-  /** Resolves after `close`; rejects with `AgentRefused` when the gateway will not have this agent. */
+  /**
+   * Resolves after `close`; rejects with `AgentRefused` when the gateway will not have this agent, or another process with
+   * its id keeps taking over.
+   */
   readonly closed: Promise<void>
-  /** Takes no new turns, finishes those in hand (at most `limitMs`, default 30 s), disconnects. */
+  /**
+   * Takes no new sessions, finishes the turns in hand (for `limitMs` at most, default 30 s; then they are aborted),
+   * disconnects. What was not finished goes to another agent where that is possible.
+   */
   close(limitMs?: number): Promise<void>
 }
 
 /** Answers one turn. Returning completes it, throwing fails it with code `agent_error`. */
 export type Handler = (turn: Turn) => Promise<void> | void
 
-/** Most events and bytes of one message. */
-const BATCH = { events: 256, bytes: 512 * 1024 }
 /** A new turn of a session whose former handler does not return starts after this time all the same, ms. */
 const HANDOVER_MS = 10_000
-/** Ended requests that are remembered, so that one delivered again is not run again. */
+/** Ended requests that are remembered, so that one delivered again is not run again; the tails of the last of them. */
 const REMEMBERED = 10_000
+const TAILS = 1000
+/** Ended turns that a `hello` names, in case Redis has lost their end. The gateway looks at each. */
+const ENDED_HELD = 32
+/** A second process with our id takes over once more within this time of the last: one of us must go, ms. */
+const RIVAL_MS = 30_000
+/** How long handlers may take to return after `close` has aborted them, ms. */
+const ABORTED_MS = 2000
 
 interface InHand {
   turn: Turn
@@ -60,19 +71,23 @@ interface InHand {
  * is safe, sends it again where that is asked for; recognises a turn that is delivered twice.
  */
 export function serve(options: ServeOptions, handler: Handler): Agent {
-  const id = options.agent ?? `agent_${globalThis.crypto.randomUUID()}`
+  const urls = [options.url].flat()
+  const introduction = introductionOf(options, urls)
+  const id = introduction.agent
   const log: ConnectionLog = options.log ?? { info: () => {}, warn: (message) => console.warn(`throughline agent: ${message}`) }
   const inHand = new Map<RequestId, InHand>()
-  const over = new Set<RequestId>()
+  const finished = new Set<RequestId>()
   const dirty = new Set<RequestId>()
-  let window: Welcome['window'] = { events: 256, bytes: 1024 * 1024 }
+  let window: Window = { events: 256, bytes: 1024 * 1024 }
   let flushing = false
+  let closing: Promise<void> | undefined
+  let supersededAt = -Infinity
   let settle = { resolve: () => {}, reject: (_: Error) => {} }
   const closed = new Promise<void>((resolve, reject) => (settle = { resolve, reject }))
   closed.catch(() => {}) // whoever wants to know awaits it
 
   const connection = new AgentConnection({
-    urls: [options.url].flat(),
+    urls,
     key: options.key,
     hello,
     listen,
@@ -89,15 +104,13 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
   void connection.connect()
 
   function hello(): Hello {
+    const all = [...inHand.values()]
+    const ended = all.filter(({ turn, outbox }) => outbox.over && !turn.signal.aborted).slice(-ENDED_HELD)
+    const holding = [...ended, ...all.filter(({ outbox }) => !outbox.over)]
     return {
-      protocol: AGENT_PROTOCOL,
-      agent: id,
-      capacity: options.capacity ?? 1,
-      sessions: options.sessions ?? [],
-      ...(options.pool !== undefined && { pool: options.pool }),
-      holding: [...inHand.values()]
-        .filter((it) => !isDone(it))
-        .map(({ turn, outbox }) => ({ session: turn.session, request: turn.request, acked: outbox.acked })),
+      ...introduction,
+      ...(closing && { capacity: 0 }),
+      holding: holding.map(({ turn, outbox }) => ({ session: turn.session, request: turn.request, acked: outbox.acked })),
     }
   }
 
@@ -105,40 +118,61 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
     window = welcome.window
     for (const { request } of welcome.ended) takeAway(request, 'ended')
     for (const { request, after } of welcome.resumed) rewind(request, after)
+    if (closing) connection.socket?.emit('leave', {}, () => {})
   }
 
   function listen(socket: AgentSocket): void {
     socket.on('turn', (message) => {
+      if (!connection.isCurrent(socket)) return // our newer connection has not named it: it comes again over that one
       socket.emit('accepted', { request: message.request })
-      if (!inHand.has(message.request) && !over.has(message.request)) begin(message)
+      const known = inHand.get(message.request)
+      if (known && (!known.turn.signal.aborted || known.turn.ended)) return probe(known)
+      if (!finished.has(message.request)) begin(message) // taken away once and delivered anew, it is run anew
     })
     socket.on('ack', ({ request, after }) => {
       const it = inHand.get(request)
-      it?.outbox.ack(after, Date.now())
-      it?.turn.room()
+      if (!it) return
+      it.outbox.ack(after, Date.now())
+      if (it.outbox.over) it.endedAt = Date.now()
+      it.turn.room()
+      flush(request) // the window has moved
     })
     socket.on('resend', ({ request, after }) => rewind(request, after))
-    socket.on('cancel', ({ request, reason }) => takeAway(request, reason))
+    socket.on('cancel', ({ request, reason }) => {
+      if (reason !== 'superseded' || connection.isCurrent(socket)) takeAway(request, reason)
+    })
     socket.on('move', () => {
       if (connection.isCurrent(socket)) void connection.connect()
     })
     socket.on('notice', ({ code, message, request }) => {
+      if (code === 'superseded') return void (connection.isCurrent(socket) && superseded())
       log.warn(`${code}: ${message}`)
-      if (code === 'superseded' && connection.isCurrent(socket)) {
-        stop('superseded')
-        settle.reject(new AgentRefused(code, `Another process uses the agent id "${id}".`))
-      } else if (request && (code === 'event_too_large' || code === 'invalid_message')) {
-        // sending it again would be refused again
-        takeAway(request, code)
-      }
+      const it = request && inHand.get(request)
+      // sending it again would be refused again
+      if (it && !it.outbox.over && code === 'event_too_large') it.turn.failAfter(it.outbox.acked, code, code, message)
     })
+  }
+
+  /** Once it may be a late word about a connection of our own; who is superseded again at once has a rival. */
+  function superseded(): void {
+    log.warn(`another connection uses the agent id "${id}"`)
+    if (Date.now() - supersededAt < RIVAL_MS) {
+      stop('superseded')
+      settle.reject(new AgentRefused('superseded', `Another process uses the agent id "${id}".`))
+    }
+    supersededAt = Date.now()
+  }
+
+  /** Asks, by a sign of life, whether the gateway has all that was sent: if not, it says so. */
+  function probe({ turn, outbox }: InHand): void {
+    connection.socket?.emit('events', { request: turn.request, first: outbox.sent + 1, events: [] })
   }
 
   function begin(message: TurnMessage): void {
     const outbox = new Outbox()
     const turn = new Turn(message, outbox, {
       flush: () => flush(message.request),
-      working: () => connection.socket?.emit('events', { request: message.request, first: outbox.last + 1, events: [] }),
+      working: () => probe(it),
       window: () => window,
     })
     const before = [...inHand.values()].filter((it) => it.turn.session === message.session && !it.returned)
@@ -154,8 +188,8 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
   async function run({ turn }: InHand, before: InHand[]): Promise<void> {
     if (before.length > 0) {
       for (const old of before) old.turn.takeAway('superseded')
-      const patience = new Promise<void>((resolve) => setTimeout(resolve, HANDOVER_MS).unref?.())
-      await Promise.race([Promise.all(before.map((old) => old.running)), patience])
+      const returned = Promise.all(before.map((old) => old.running))
+      await within(HANDOVER_MS, returned, turn.signal)
     }
     try {
       if (!turn.signal.aborted) await handler(turn)
@@ -173,8 +207,8 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
     const it = inHand.get(request)
     if (!it) return
     if (!it.outbox.rewind(after, Date.now())) {
-      log.warn(`${request}: the gateway needs events from ${after + 1} on, which are no longer kept; the turn is given up`)
-      return takeAway(request, 'lost')
+      log.warn(`${request}: the gateway needs events from ${after + 1} on, which are no longer kept; the turn fails`)
+      return it.turn.failAfter(after, 'lost', 'agent_output_lost', 'The gateway lost a part of the answer that the agent no longer keeps.')
     }
     it.turn.room()
     flush(request)
@@ -182,7 +216,7 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
 
   function takeAway(request: RequestId, reason: string): void {
     const it = inHand.get(request)
-    if (!it || it.turn.signal.aborted) return
+    if (!it) return
     it.turn.takeAway(reason)
     it.endedAt = Date.now()
   }
@@ -198,19 +232,20 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
       if (!socket) return // after the next hello the gateway says from where to go on
       for (const each of dirty) {
         const outbox = inHand.get(each)?.outbox
-        for (let batch = outbox?.take(BATCH); batch; batch = outbox!.take(BATCH)) socket.emit('events', { request: each, ...batch })
+        for (let batch = outbox?.take(window); batch; batch = outbox!.take(window)) socket.emit('events', { request: each, ...batch })
       }
       dirty.clear()
     })
   }
 
   function forget(): void {
-    for (const [request, it] of inHand) {
-      it.outbox.trim(Date.now())
-      if (!it.returned || !isDone(it) || Date.now() - it.endedAt < TAIL.ms) continue
-      inHand.delete(request)
-      over.add(request)
-      if (over.size > REMEMBERED) over.delete(over.values().next().value!)
+    const tails = [...inHand.values()].filter((it) => it.returned && it.outbox.over)
+    for (const { outbox } of inHand.values()) outbox.trim(Date.now())
+    for (const [i, { turn, endedAt }] of tails.entries()) {
+      if (tails.length - i <= TAILS && Date.now() - endedAt < TAIL.ms) continue
+      inHand.delete(turn.request)
+      if (turn.ended) finished.add(turn.request)
+      if (finished.size > REMEMBERED) finished.delete(finished.values().next().value!)
     }
   }
 
@@ -220,20 +255,48 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
     for (const { turn } of inHand.values()) if (!turn.signal.aborted) turn.takeAway(reason)
   }
 
+  async function leave(limitMs: number): Promise<void> {
+    connection.socket?.emit('leave', {}, () => {})
+    await until(() => [...inHand.values()].every((it) => it.returned && it.outbox.over), limitMs)
+    stop('closed')
+    await until(() => [...inHand.values()].every((it) => it.returned), ABORTED_MS)
+    settle.resolve()
+  }
+
   return {
     id,
     closed,
-    async close(limitMs = 30_000) {
-      const until = Date.now() + limitMs
-      const busy = () => [...inHand.values()].some((it) => !it.returned || !isDone(it))
-      connection.socket?.emit('leave', {}, () => {})
-      while (busy() && Date.now() < until) await new Promise((resolve) => setTimeout(resolve, 20))
-      stop('closed')
-      settle.resolve()
+    close(limitMs = 30_000) {
+      closing ??= leave(limitMs)
+      return closing
+    },
+    [Symbol.asyncDispose]() {
+      return this.close()
     },
   }
 }
 
-/** Nothing of this turn is left to send or to be acknowledged. */
-const isDone = ({ turn, outbox }: InHand): boolean => turn.signal.aborted || (turn.ended && outbox.pending.events === 0)
+/** What the agent says of itself, checked before anybody else has to. */
+function introductionOf(options: ServeOptions, urls: string[]): Hello {
+  if (urls.length === 0) throw new TypeError('serve: a url is needed')
+  for (const url of urls) if (!/^https?:$/.test(new URL(url).protocol)) throw new TypeError(`serve: ${url} is no http address`)
+  const { data, error } = Hello.safeParse({
+    protocol: AGENT_PROTOCOL,
+    agent: options.agent ?? `agent_${globalThis.crypto.randomUUID()}`,
+    capacity: options.capacity,
+    sessions: options.sessions,
+    pool: options.pool,
+  })
+  if (data) return data
+  throw new TypeError(`serve: ${error.issues.map(({ path, message }) => `${path.join('.')} ${message}`.trim()).join('; ')}`)
+}
 
+/** Waits for something, at most so long, and not past an abort. */
+async function within(ms: number, something: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(ms)])
+  await Promise.race([something, new Promise((resolve) => limit.addEventListener('abort', resolve, { once: true }))])
+}
+
+async function until(holds: () => boolean, limitMs: number): Promise<void> {
+  for (const end = Date.now() + limitMs; !holds() && Date.now() < end; ) await new Promise((resolve) => setTimeout(resolve, 20))
+}

@@ -115,7 +115,7 @@ export function agentsDoor(
         return { reply: refusal('unauthorized', `This key may not serve ${session}.`, false) }
     }
 
-    const link = socketLink(socket, hello.agent, hello.pool ?? null)
+    const link = socketLink(socket, hello.agent, hello.pool ?? null, parts.clock.now())
     fleet.evict(link)
     const joined = await join(parts, links, pools, link, hello)
     const backlog: (() => void)[] = []

@@ -14,10 +14,11 @@ export type AgentSocket = Socket<AgentToGateway, GatewayToAgent>
 const TOLD_LIMIT = 1000
 
 /** A Socket.IO connection as core sees an agent. */
-export function socketLink(socket: AgentSocket, agent: string, pool: string | null): AgentLink {
+export function socketLink(socket: AgentSocket, agent: string, pool: string | null, since: number): AgentLink {
   return {
     agent,
     pool,
+    since,
     connection: socket.id,
     transport: 'socket.io',
     turn: (message) => void socket.emit('turn', message),

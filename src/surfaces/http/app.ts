@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events'
 import express, { Router, type Express, type Request, type RequestHandler, type Response } from 'express'
 import helmet from 'helmet'
 import { ThroughlineError } from '../../protocol/errors.js'
@@ -21,7 +20,6 @@ export interface Door {
 
 /** The Express application: what all surfaces have in common, round the doors. */
 export function httpApp(parts: HttpParts, doors: Door[]): Express {
-  setMaxListeners(0, parts.draining, parts.hardStop) // one listener a stream is no leak
   const app = express()
   app.disable('x-powered-by')
   app.disable('etag')

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Logger } from 'pino'
 
-/** What every HTTP door is given. */
+/** What every HTTP door is given. Every open stream listens to the two signals: see to `setMaxListeners(0, …)`. */
 export interface HttpParts {
   log: Logger
   /** Who is calling. Throws `unauthorized`. */

@@ -9,7 +9,7 @@ import type { Call } from '../http/call.js'
 import { explain, renderNative, reportBug } from '../http/errors.js'
 import { comment, EventStream, frame, sharedFrames } from '../http/sse.js'
 import { announceTurn } from '../http/turn.js'
-import type { NativeParts } from './router.js'
+import type { NativeParts } from './parts.js'
 
 /** Shows a turn from a cursor on, as server-sent events, to its end. */
 export type View = (call: Call, req: Request, res: Response, id: InteractionId, after: Cursor) => Promise<void>

@@ -8,7 +8,7 @@ import { onceOf } from '../http/once.js'
 import { cursorIn, interactionIn, parse, sessionIn } from '../http/parse.js'
 import { announceTurn } from '../http/turn.js'
 import type { View } from './follow.js'
-import type { NativeParts } from './router.js'
+import type { NativeParts } from './parts.js'
 import { FirstMessage, Message } from './schemas.js'
 
 /** Fields that say how to answer; a message that comes again may be asked for in another way. */

@@ -1,7 +1,7 @@
 import type { Routes } from '../http/app.js'
 import { onceOf } from '../http/once.js'
 import { parse, sessionIn } from '../http/parse.js'
-import type { NativeParts } from './router.js'
+import type { NativeParts } from './parts.js'
 import { NewSession, SessionsPage, TranscriptPage } from './schemas.js'
 
 /** Sessions: make, list, read, forget; and what was said in them. */

@@ -12,7 +12,7 @@ import { announceTurn } from '../http/turn.js'
 import { CANCELLED, TurnFailed } from './errors.js'
 import { ChatProjection, chatUsage, FINISH, type ChatHead } from './project.js'
 import { promptOf, refuseUnsupported } from './prompt.js'
-import type { OpenAiParts } from './router.js'
+import type { OpenAiParts } from './parts.js'
 import { ChatRequest } from './schemas.js'
 import { streamTurn } from './stream.js'
 

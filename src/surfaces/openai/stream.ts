@@ -7,7 +7,7 @@ import { explain, reportBug } from '../http/errors.js'
 import { comment, EventStream, frame, type Frame } from '../http/sse.js'
 import { openAiError } from './errors.js'
 import type { Projection } from './projection.js'
-import type { OpenAiParts } from './router.js'
+import type { OpenAiParts } from './parts.js'
 
 const DONE = Buffer.from('data: [DONE]\n\n')
 
