@@ -136,6 +136,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
       maxAgents: config.http.maxAgents,
     })
     closers.push(() => agents.stop())
+    closers.push(() => server.closeAllConnections()) // else Socket.IO, which closes the server, waits for open requests
 
     const sweeper = await startSweeper(
       { queue: opened('sweep-queue'), worker: opened('sweep-worker') },

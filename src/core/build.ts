@@ -90,9 +90,12 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
     async wait(owner, id, limitMs, signal) {
       const first = await readInteraction(parts, judge, owner, id)
       if (!isTerminal(first.status)) {
-        const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)])
+        const over = new AbortController()
+        const timer = setTimeout(() => over.abort(), limitMs)
         const start = { n: first.tip, incarnation: first.incarnation }
-        for await (const _ of following(id, start, limit)) void _
+        const events = following(id, start, AbortSignal.any([signal, over.signal]))
+        for await (const _ of events) void _
+        clearTimeout(timer)
       }
       return viewInteraction(parts, await ownedInteraction(parts, owner, id))
     },

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type { Redis } from 'ioredis'
-import { isCluster, type Connection } from './redis.js'
+import { isCluster, within, type Connection } from './redis.js'
 
 /** A message on a channel. Its JSON is parsed once, however many listen. */
 export class Message {
@@ -45,6 +45,7 @@ export class Bus {
   readonly #sub: Connection
   readonly #pub: Connection
   readonly #probe: { channel: string; everyMs: number }
+  readonly #deadlineMs: number
   readonly #log: BusLog
   readonly #topics = new Map<string, Topic>()
   #probeTimer: NodeJS.Timeout | undefined
@@ -53,10 +54,17 @@ export class Bus {
   #wasReady = false
   #closed = false
 
-  constructor(sub: Connection, pub: Connection, probe: { channel: string; everyMs: number }, log: BusLog) {
+  constructor(
+    sub: Connection,
+    pub: Connection,
+    probe: { channel: string; everyMs: number },
+    deadlineMs: number,
+    log: BusLog,
+  ) {
     this.#sub = sub
     this.#pub = pub
     this.#probe = probe
+    this.#deadlineMs = deadlineMs
     this.#log = log
     ;(sub as EventEmitter).on('smessage', (channel: string, text: string) => this.#deliver(channel, text))
     if (isCluster(sub)) {
@@ -97,7 +105,10 @@ export class Bus {
     return this.#topics.size
   }
 
-  /** Resolves once the subscription stands; what is published after that reaches the listener. Dispose to stop. */
+  /**
+   * Resolves once the subscription stands; what is published after that reaches the listener. Dispose to stop.
+   * Throws `store_unavailable` when Redis does not answer in time.
+   */
   async listen(channel: string, listener: Listener): Promise<Disposable> {
     let topic = this.#topics.get(channel)
     if (!topic) {
@@ -108,9 +119,9 @@ export class Bus {
     clearTimeout(topic.linger)
     topic.listeners.add(listener)
     try {
-      await topic.subscribed
+      await within(this.#deadlineMs, topic.subscribed)
     } catch (err) {
-      topic.listeners.delete(listener)
+      this.#leave(channel, topic, listener)
       throw err
     }
     return { [Symbol.dispose]: () => this.#leave(channel, topic, listener) }

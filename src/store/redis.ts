@@ -132,7 +132,8 @@ export class Database {
   }
 }
 
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+/** Throws `store_unavailable` when `work` takes longer than `ms`. */
+export async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const limit = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new ThroughlineError('store_unavailable')), ms)

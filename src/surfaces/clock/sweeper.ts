@@ -42,7 +42,7 @@ export async function startSweeper(
   return {
     async stop() {
       clearInterval(timer)
-      await worker.close()
+      await worker.close(true) // a sweep under way may be lost: the next one does the same
       await queue.close()
     },
   }

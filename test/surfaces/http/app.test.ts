@@ -72,10 +72,10 @@ describe('every reply', () => {
 
   test('makes one line in the log and one count, by the pattern of the route', async () => {
     await using kit = await startKit(routes)
-    await fetch(`${kit.url}/api/things/77?token=secret`)
+    await fetch(`${kit.url}/api/things/xyzzy?token=secret`)
     await eventually(() => kit.logs.length === 1)
     expect(kit.logs[0]).toMatchObject({ msg: 'request', method: 'GET', route: '/api/things/:thing', status: 200 })
-    expect(JSON.stringify(kit.logs)).not.toMatch(/77|secret/)
+    expect(JSON.stringify(kit.logs)).not.toMatch(/xyzzy|secret/)
     expect(kit.requests).toEqual([{ route: '/api/things/:thing', method: 'GET', status: 200 }])
   })
 })

@@ -84,6 +84,28 @@ test('a viewer that leaves ends what is done for it', async () => {
   await eventually(() => kit.streams.closed.includes('left'))
 })
 
+test('for a viewer that left before its first frame nothing is begun', async () => {
+  let late: EventStream | undefined
+  await using kit = await startKit((parts) => ({
+    '/stream': {
+      async get(call, req, res) {
+        const stream = new EventStream(parts, call, req, res, { surface: 'test', keepAlive: comment('ka') })
+        await untilGone(stream)
+        stream.open()
+        await stream.write([frame({ data: 1 })])
+        late = stream
+      },
+    },
+  }))
+  const stop = new AbortController()
+  const asked = fetch(`${kit.url}/api/stream`, { signal: stop.signal })
+  setTimeout(() => stop.abort(), 50)
+  await expect(asked).rejects.toThrow()
+  await eventually(() => late !== undefined)
+  expect(late!.opened).toBe(false)
+  expect(kit.streams).toEqual({ opened: 0, closed: [] })
+})
+
 test('a viewer that does not read is not buffered for, and is cut off in the end', async () => {
   let written = 0
   const big = frame({ data: 'x'.repeat(100_000) })

@@ -5,6 +5,7 @@ import { api, post } from '../../support/client.js'
 import { eventually } from '../../support/eventually.js'
 import { startNetwork, type Network } from '../../support/network.js'
 import { completed, text } from '../../support/raw-agent.js'
+import { startRedisServer } from '../../support/redis-server.js'
 import { json, SseReader, type RawFrame } from '../../support/sse.js'
 
 const eventsOf = (net: Network, replica: number, id: string) => `${net.url(replica)}/api/v1/interactions/${id}/events`
@@ -161,4 +162,29 @@ test("the standard's EventSource follows over the loss of a replica without a ga
   agent.send(request, 2, text('b'), completed)
   await eventually(() => done, { limitMs: 10_000 })
   expect(numbers).toEqual([1, 2, 3, 4, 5])
+})
+
+test('while Redis is away viewers are never answered 503: they are told, end cleanly and come again', async () => {
+  await using redis = await startRedisServer()
+  const env = { REDIS_DEADLINE_MS: '300', LIVE_OUTAGE_MS: '300', PROBE_MS: '500', SWEEP_EVERY_MS: '300' }
+  await using net = await startNetwork({ redisUrl: redis.url, env })
+  const agent = await net.rawAgent({ pool: 'coder' })
+  const { interaction } = await post(net.url(0), { pool: 'coder' }, 'x')
+  const { request } = await agent.turn()
+  agent.send(request, 1, text('a'))
+  await using viewer = await SseReader.open(eventsOf(net, 0, interaction))
+  const seen = await viewer.until(({ event }) => event === 'entry.append')
+  await redis.kill9()
+  await using late = await SseReader.open(eventsOf(net, 0, interaction))
+  expect(late.response.status).toBe(200)
+  for (const told of [await viewer.all(), await late.all()]) {
+    expect(told.at(-1)).toMatchObject({ event: 'problem', retry: expect.any(Number) as unknown })
+    expect(json(told.at(-1)!)).toMatchObject({ error: { code: 'store_unavailable', retry: true } })
+    expect(told.at(-1)!.id).toBeUndefined()
+  }
+  await redis.restart()
+  await eventually(async () => (await fetch(`${net.replicas[0]!.opsUrl}/readyz`)).ok, { limitMs: 10_000 })
+  await using again = await SseReader.open(`${eventsOf(net, 0, interaction)}?after=${seen.at(-1)!.id}`)
+  agent.send(request, 2, text('b'), completed)
+  expect(read([...seen, ...(await again.until(isDone))])).toBe('ab')
 })
