@@ -5,6 +5,6 @@ export default {
   ...base,
   testPathIgnorePatterns: ['/node_modules/'],
   testMatch: ['<rootDir>/test/chaos/**/*.test.ts'],
-  testTimeout: 180_000,
+  testTimeout: 200_000,
   maxWorkers: 1,
 }

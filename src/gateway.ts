@@ -26,6 +26,8 @@ import { nativeSurface } from './surfaces/native/router.js'
 import { openAiSurface } from './surfaces/openai/router.js'
 import { opsApp } from './surfaces/ops/server.js'
 
+export { RedisRequired } from './store/require-redis.js'
+
 export interface Gateway {
   replica: string
   port: number

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { fileURLToPath } from 'node:url'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { version } from './cli/version.js'
 
 const stop = new AbortController()
@@ -45,7 +45,7 @@ program
   .requiredOption('--url <url>', 'the gateway, such as http://127.0.0.1:8080')
   .option('--pool <name>', 'the pool to join', 'demo')
   .option('--capacity <n>', 'turns at a time', whole, 16)
-  .option('--key <key>', 'agent key (or THROUGHLINE_AGENT_KEY)')
+  .addOption(new Option('--key <key>', 'agent key').env('THROUGHLINE_AGENT_KEY'))
   .option('--word-delay <ms>', 'pause between words', whole, 40)
   .action(async (options: { url: string; pool: string; capacity: number; key?: string; wordDelay: number }) => {
     const [{ demoAgent }, { exitWithParent }] = await Promise.all([
@@ -53,14 +53,13 @@ program
       import('./local/exit-with-parent.js'),
     ])
     exitWithParent()
-    const key = options.key ?? process.env['THROUGHLINE_AGENT_KEY']
     await demoAgent({
       url: options.url,
       pool: options.pool,
       capacity: options.capacity,
       wordDelayMs: options.wordDelay,
       signal: stop.signal,
-      ...(key !== undefined && { key }),
+      ...(options.key !== undefined && { key: options.key }),
     })
   })
 
@@ -69,7 +68,7 @@ program
   .description('print every setting with its value, default, unit and meaning; secrets masked')
   .action(async () => {
     const [{ configTable }, { readConfig, ConfigError }] = await Promise.all([import('./cli/config.js'), import('./config.js')])
-    console.log(configTable(process.env))
+    console.log(configTable())
     try {
       readConfig()
     } catch (err) {

@@ -1,7 +1,7 @@
 import { describeConfig } from '../config.js'
 
 /** The table of settings as Markdown: the values of this environment, secrets masked. */
-export function configTable(env: Record<string, string | undefined>): string {
+export function configTable(env?: Record<string, string | undefined>): string {
   const rows = describeConfig(env).map((it) => [
     `\`${it.name}\``,
     it.value === '' ? '(empty)' : `\`${it.value}\``,

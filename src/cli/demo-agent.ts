@@ -12,12 +12,15 @@ export interface DemoOptions {
   signal: AbortSignal
 }
 
+/** Conversations that it remembers. */
+const THREADS = 10_000
+
 /**
  * An agent without a model, for trying things out: it thinks a little, calls a tool and tells a story word by word.
  * `/slow N`: N words, one a second · `/echo TEXT` · `/fail` · `/silent`: takes the turn and says nothing.
  */
 export async function demoAgent(options: DemoOptions): Promise<void> {
-  const turns = new Map<string, number>()
+  const turns = new Map<string, number>() // of a thread; after a restart it begins anew
   const agent = serve(
     {
       url: options.url,
@@ -27,7 +30,10 @@ export async function demoAgent(options: DemoOptions): Promise<void> {
     },
     (turn) => answer(turn, turns, options.wordDelayMs),
   )
-  const ended = new Promise((resolve) => options.signal.addEventListener('abort', resolve, { once: true }))
+  const ended = new Promise<void>((resolve) => {
+    if (options.signal.aborted) return resolve()
+    options.signal.addEventListener('abort', () => resolve(), { once: true })
+  })
   await Promise.race([ended, agent.closed])
   await agent.close(2000)
 }
@@ -44,7 +50,9 @@ async function answer(turn: Turn, turns: Map<string, number>, delayMs: number): 
 
   const thread = turn.thread ?? `demo-${turn.session.slice(-8)}`
   const count = (turns.get(thread) ?? 0) + 1
+  turns.delete(thread)
   turns.set(thread, count)
+  if (turns.size > THREADS) turns.delete(turns.keys().next().value!) // the one that was quiet for longest
   if (turn.thread === null) {
     await turn.setThread(thread)
     await turn.setTitle(turn.input.slice(0, 60))

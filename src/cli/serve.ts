@@ -1,7 +1,6 @@
 import { ConfigError, readConfig } from '../config.js'
-import { startGateway } from '../gateway.js'
+import { RedisRequired, startGateway } from '../gateway.js'
 import { createLogger } from '../observe/logger.js'
-import { RedisRequired } from '../store/require-redis.js'
 import { version } from './version.js'
 
 /** sysexits.h EX_CONFIG: the set-up is wrong, trying again will not help. */

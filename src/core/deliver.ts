@@ -28,6 +28,7 @@ export async function hold(
     session,
     epoch: lease.epoch,
     request: '',
+    heard: '',
     writer: null,
     accepted: true,
     settling: false,
@@ -58,6 +59,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   const answer = await store.turns.dispatch(it.session, {
     epoch: it.epoch,
     holding: it.request,
+    heard: it.heard,
     maxAttempts: settings.maxAttempts,
     onAgentLoss: settings.onAgentLoss,
     agent: station.link.agent,
@@ -67,6 +69,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
       return
     case 'turn':
       if (it.request) end(parts, station, it, 'cancelled')
+      it.heard = answer.request
       return send(parts, station, it, answer)
     case 'ended':
       return it.deliver()
@@ -209,6 +212,7 @@ async function reattach(parts: Parts, station: Station, it: Hold): Promise<void>
     return nudge(parts, it.session)
   }
   it.epoch = answer.epoch
+  it.heard = ''
   if (request && answer.request === request) {
     begin(parts, station, it, { request, after: answer.after })
     link.resend(request, answer.after)

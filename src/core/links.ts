@@ -8,6 +8,8 @@ export interface Hold {
   epoch: number
   /** The request the agent has in hand, '' between turns. */
   request: RequestId | ''
+  /** The last request that `dispatch` gave in this epoch, '' before the first. */
+  heard: RequestId | ''
   writer: Writer | null
   accepted: boolean
   /** The turn is over for us but the agent has not said that its handler returned: its place is still taken. */

@@ -32,8 +32,8 @@ export interface ConnectionParts {
   log: ConnectionLog
 }
 
-/** Connecting and saying hello may each take so long, ms. */
-const PATIENCE_MS = 10_000
+/** How long opening a connection may take, and then the answer to hello, ms: together well within the grace period. */
+const PATIENCE_MS = { open: 3000, hello: 6000 }
 /** Back-off between attempts, ms: full jitter, doubling; it starts over after a connection that lasted, since then the trouble is a new one. */
 const BACK_OFF = { least: 500, most: 5000, lastedMs: 2000 }
 
@@ -125,7 +125,7 @@ export class AgentConnection {
       transports: ['websocket'],
       forceNew: true,
       reconnection: false,
-      timeout: PATIENCE_MS,
+      timeout: PATIENCE_MS.open,
       auth: key === undefined ? {} : { key },
     })
     listen(socket)
@@ -138,17 +138,20 @@ export class AgentConnection {
         reject(err)
       }
       const ended = (why: string) => fail(new Error(why)) // also between the transport's opening and the namespace's
-      const patience = setTimeout(() => fail(new Error('no answer')), PATIENCE_MS)
+      const impatience = (ms: number) => setTimeout(() => fail(new Error(`no answer within ${ms} ms`)), ms)
+      let patience = impatience(PATIENCE_MS.open)
       this.#hurry = () => fail(new Error('closed'))
       socket.on('disconnect', ended)
       socket.once('connect_error', (err) => fail(new Error(reasonOf(err))))
       socket.once('connect', () => {
-        patience.refresh()
+        clearTimeout(patience)
+        patience = impatience(PATIENCE_MS.hello)
         this.#introduced = true
         // called back, not awaited: messages may follow the answer in the same packet
         socket.emit('hello', hello(), (reply) => {
           if (!socket.connected) return
-          if (!reply.ok) return fail(reply.retry ? new Error(reply.message) : new AgentRefused(reply.code, reply.message))
+          if (!reply.ok)
+            return fail(reply.retry ? new Error(reply.message) : new AgentRefused(reply.code, reply.message))
           clearTimeout(patience)
           socket.off('disconnect', ended)
           this.#adopt(socket, url, reply)
@@ -174,10 +177,14 @@ export class AgentConnection {
   #lost(socket: AgentSocket, why: string): void {
     if (this.#closed || this.#current !== socket) return
     this.#current = undefined
+    if (this.#introduced) return // the gateway closes it for the newer one, which is nearly there or tried again
     this.#parts.log.warn(`connection lost: ${why}`)
     const quick = Date.now() - this.#upSince < BACK_OFF.lastedMs
     this.#attempts = quick ? this.#attempts + 1 : 0
-    this.#timer = setTimeout(() => void this.connect(), backOffMs(Math.max(this.#attempts - 1, 0)))
+    this.#timer = setTimeout(
+      () => void (this.#current ?? this.connect()), // a move that was under way may have brought one
+      backOffMs(Math.max(this.#attempts - 1, 0)),
+    )
   }
 }
 

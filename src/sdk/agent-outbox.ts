@@ -104,7 +104,8 @@ export class Outbox {
     if (this.#dropped) return true
     if (after < this.#forgotten || after > this.last) return false
     if (after >= this.#acked) this.ack(after, nowMs)
-    for (; this.#acked > after; this.#acked--) this.#pendingBytes += this.#kept[this.#acked - 1 - this.#forgotten]!.bytes
+    for (; this.#acked > after; this.#acked--)
+      this.#pendingBytes += this.#kept[this.#acked - 1 - this.#forgotten]!.bytes
     this.#sent = after
     this.#sentBytes = 0
     return true
@@ -143,4 +144,5 @@ export class Outbox {
 }
 
 /** Bytes of an event as JSON, within a few: text is measured by its units. */
-const sizeOf = (event: AgentEvent): number => 96 + ('text' in event ? event.text.length * 2 : 'message' in event ? event.message.length : 64)
+const sizeOf = (event: AgentEvent): number =>
+  96 + ('text' in event ? event.text.length * 2 : 'message' in event ? event.message.length : 64)

@@ -1,5 +1,13 @@
 import type { TurnMessage } from '../protocol/agent-wire.js'
-import { AgentEvent, isEnd, split, type EntryKind, type EntryStatus, type StopReason, type Usage } from '../protocol/events.js'
+import {
+  AgentEvent,
+  isEnd,
+  split,
+  type EntryKind,
+  type EntryStatus,
+  type StopReason,
+  type Usage,
+} from '../protocol/events.js'
 import type { Outbox, Window } from './agent-outbox.js'
 
 /**
@@ -115,7 +123,13 @@ export class Turn {
     this.#open = undefined
     const entry = call.id ?? `tool-${++this.#entries}`
     const update = ({ name, status }: { name?: string; status?: EntryStatus }) =>
-      this.#put({ type: 'entry.set', entry, kind: 'tool_call', status, ...(name !== undefined && { name: cut(name, NAME_UNITS) }) })
+      this.#put({
+        type: 'entry.set',
+        entry,
+        kind: 'tool_call',
+        status,
+        ...(name !== undefined && { name: cut(name, NAME_UNITS) }),
+      })
     await update({ name: call.name, status: call.status ?? 'in_progress' })
     return {
       id: entry,

@@ -2,13 +2,15 @@ import { AGENT_PROTOCOL, Hello, type TurnMessage, type Welcome } from '../protoc
 import type { RequestId, SessionId } from '../protocol/ids.js'
 import { AgentConnection, AgentRefused, type AgentSocket, type ConnectionLog } from './agent-connection.js'
 import { Outbox, TAIL, type Window } from './agent-outbox.js'
-import { Turn, TurnEnded } from './agent-turn.js'
+import { Turn } from './agent-turn.js'
 
 /*
  * The agent's half of Throughline: serve turns, over any number of broken connections and restarted gateways.
  */
 export { AgentRefused } from './agent-connection.js'
 export { Turn, TurnEnded, type ToolCall } from './agent-turn.js'
+export type { EntryKind, EntryStatus, StopReason, Usage } from '../protocol/events.js'
+export type { InteractionId, RequestId, SessionId } from '../protocol/ids.js'
 
 export interface ServeOptions {
   /** Where the gateway is, such as `https://agents.example.com`, or several addresses that are tried in turn. */
@@ -23,12 +25,14 @@ export interface ServeOptions {
   key?: string
   /** A name that stays the same over restarts brings running turns back at once. Default: a new one per process. */
   agent?: string
+  /** Default: warnings on stderr. */
   log?: ConnectionLog
 }
 
 export interface Agent extends AsyncDisposable {
   /** The agent's id. */
   readonly id: string
+  readonly connected: boolean
   /**
    * Resolves after `close`; rejects with `AgentRefused` when the gateway will not have this agent, or another process with
    * its id keeps taking over.
@@ -53,6 +57,8 @@ const TAILS = 1000
 const ENDED_HELD = 32
 /** A second process with our id takes over once more within this time of the last: one of us must go, ms. */
 const RIVAL_MS = 30_000
+/** How long a gateway may take to take note that we leave, ms. */
+const LEAVE_MS = 2000
 /** How long handlers may take to return after `close` has aborted them, ms. */
 const ABORTED_MS = 2000
 
@@ -74,7 +80,10 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
   const urls = [options.url].flat()
   const introduction = introductionOf(options, urls)
   const id = introduction.agent
-  const log: ConnectionLog = options.log ?? { info: () => {}, warn: (message) => console.warn(`throughline agent: ${message}`) }
+  const log: ConnectionLog = options.log ?? {
+    info: () => {},
+    warn: (message) => void process.stderr.write(`throughline agent: ${message}\n`),
+  }
   const inHand = new Map<RequestId, InHand>()
   const finished = new Set<RequestId>()
   const dirty = new Set<RequestId>()
@@ -110,7 +119,11 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
     return {
       ...introduction,
       ...(closing && { capacity: 0 }),
-      holding: holding.map(({ turn, outbox }) => ({ session: turn.session, request: turn.request, acked: outbox.acked })),
+      holding: holding.map(({ turn, outbox }) => ({
+        session: turn.session,
+        request: turn.request,
+        acked: outbox.acked,
+      })),
     }
   }
 
@@ -196,9 +209,11 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
       if (!turn.ended && !turn.signal.aborted) await turn.complete()
     } catch (err) {
       if (turn.signal.aborted || turn.ended) {
-        if (!(err instanceof Error && err.name === 'AbortError')) log.warn(`handler, after its turn was over: ${String(err)}`)
+        if (!(err instanceof Error && err.name === 'AbortError'))
+          log.warn(`handler, after its turn was over: ${String(err)}`)
         return
       }
+      log.warn(`a handler threw: ${(err instanceof Error && err.stack) || String(err)}`)
       await turn.fail('agent_error', err instanceof Error ? err.message : String(err)).catch(() => {}) // taken away meanwhile
     }
   }
@@ -208,7 +223,12 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
     if (!it) return
     if (!it.outbox.rewind(after, Date.now())) {
       log.warn(`${request}: the gateway needs events from ${after + 1} on, which are no longer kept; the turn fails`)
-      return it.turn.failAfter(after, 'lost', 'agent_output_lost', 'The gateway lost a part of the answer that the agent no longer keeps.')
+      return it.turn.failAfter(
+        after,
+        'lost',
+        'agent_output_lost',
+        'The gateway lost a part of the answer that the agent no longer keeps.',
+      )
     }
     it.turn.room()
     flush(request)
@@ -232,7 +252,8 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
       if (!socket) return // after the next hello the gateway says from where to go on
       for (const each of dirty) {
         const outbox = inHand.get(each)?.outbox
-        for (let batch = outbox?.take(window); batch; batch = outbox!.take(window)) socket.emit('events', { request: each, ...batch })
+        for (let batch = outbox?.take(window); batch; batch = outbox!.take(window))
+          socket.emit('events', { request: each, ...batch })
       }
       dirty.clear()
     })
@@ -256,7 +277,10 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
   }
 
   async function leave(limitMs: number): Promise<void> {
-    connection.socket?.emit('leave', {}, () => {})
+    // heard before we disconnect, or we would count as lost and our turns wait for the grace period
+    await new Promise<void>(
+      (resolve) => connection.socket?.timeout(LEAVE_MS).emit('leave', {}, () => resolve()) ?? resolve(),
+    )
     await until(() => [...inHand.values()].every((it) => it.returned && it.outbox.over), limitMs)
     stop('closed')
     await until(() => [...inHand.values()].every((it) => it.returned), ABORTED_MS)
@@ -265,6 +289,9 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
 
   return {
     id,
+    get connected() {
+      return connection.socket !== undefined
+    },
     closed,
     close(limitMs = 30_000) {
       closing ??= leave(limitMs)
@@ -279,7 +306,8 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
 /** What the agent says of itself, checked before anybody else has to. */
 function introductionOf(options: ServeOptions, urls: string[]): Hello {
   if (urls.length === 0) throw new TypeError('serve: a url is needed')
-  for (const url of urls) if (!/^https?:$/.test(new URL(url).protocol)) throw new TypeError(`serve: ${url} is no http address`)
+  for (const url of urls)
+    if (!/^https?:$/.test(new URL(url).protocol)) throw new TypeError(`serve: ${url} is no http address`)
   const { data, error } = Hello.safeParse({
     protocol: AGENT_PROTOCOL,
     agent: options.agent ?? `agent_${globalThis.crypto.randomUUID()}`,
@@ -288,7 +316,9 @@ function introductionOf(options: ServeOptions, urls: string[]): Hello {
     pool: options.pool,
   })
   if (data) return data
-  throw new TypeError(`serve: ${error.issues.map(({ path, message }) => `${path.join('.')} ${message}`.trim()).join('; ')}`)
+  throw new TypeError(
+    `serve: ${error.issues.map(({ path, message }) => `${path.join('.')} ${message}`.trim()).join('; ')}`,
+  )
 }
 
 /** Waits for something, at most so long, and not past an abort. */
@@ -298,5 +328,6 @@ async function within(ms: number, something: Promise<unknown>, signal: AbortSign
 }
 
 async function until(holds: () => boolean, limitMs: number): Promise<void> {
-  for (const end = Date.now() + limitMs; !holds() && Date.now() < end; ) await new Promise((resolve) => setTimeout(resolve, 20))
+  for (const end = Date.now() + limitMs; !holds() && Date.now() < end;)
+    await new Promise((resolve) => setTimeout(resolve, 20))
 }

@@ -1,4 +1,4 @@
-import { EventEmitter } from 'node:events'
+import type { EventEmitter } from 'node:events'
 import type { Redis } from 'ioredis'
 import { isCluster, within, type Connection } from './redis.js'
 
@@ -142,7 +142,7 @@ export class Bus {
     const topic = this.#topics.get(channel)
     if (!topic) return
     const message = new Message(text)
-    for (const listener of topic.listeners) listener.message(message)
+    for (const listener of topic.listeners) this.#tell(() => listener.message(message))
   }
 
   async #resubscribed(sub: Redis): Promise<void> {
@@ -156,7 +156,16 @@ export class Bus {
 
   #lookAgain(why: string): void {
     this.#log.info({ why, channels: this.#topics.size }, 'bus looks again')
-    for (const topic of this.#topics.values()) for (const listener of topic.listeners) listener.look()
+    for (const topic of this.#topics.values()) for (const listener of topic.listeners) this.#tell(() => listener.look())
+  }
+
+  /** A bug in one listener takes nothing from the others, nor the connection from all of them. */
+  #tell(say: () => void): void {
+    try {
+      say()
+    } catch (err) {
+      this.#log.warn({ err }, 'bus listener failed')
+    }
   }
 
   close(): void {

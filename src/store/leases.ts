@@ -1,4 +1,4 @@
-import { attemptOf, type InteractionId, type RequestId, type SessionId } from '../protocol/ids.js'
+import type { InteractionId, RequestId, SessionId } from '../protocol/ids.js'
 import type { Status } from '../protocol/interaction.js'
 import type { Keys } from './keys.js'
 import type { Database } from './redis.js'
@@ -60,7 +60,6 @@ export class Leases {
       by.transport,
       this.#ttlMs,
       given.holding?.request ?? '',
-      given.holding ? attemptOf(given.holding.request) : 0,
       given.holding?.acked ?? 0,
       given.epochAbove ?? 0,
       given.incarnation,

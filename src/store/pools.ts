@@ -75,7 +75,14 @@ export class Pools {
         .pexpire(agents, this.#agentTtlMs)
         .exec(),
     )
-    await this.#db.run((redis) => redis.multi().zadd(this.#keys.pools, 'NX', nowMs, pool).pexpire(this.#keys.pools, POOL_TTL_MS).exec())
+    await this.#db.run((redis) =>
+      redis
+        .multi()
+        .hsetnx(this.#keys.pools, `first:${pool}`, nowMs)
+        .hset(this.#keys.pools, `last:${pool}`, nowMs)
+        .pexpire(this.#keys.pools, POOL_TTL_MS)
+        .exec(),
+    )
   }
 
   /** An agent's entry goes, if it is still that of this connection. */
@@ -101,11 +108,17 @@ export class Pools {
     await this.#db.run((redis) => redis.srem(this.#keys.agentSessions(pool, agent), session))
   }
 
-  /** Every pool that agents have joined lately: its name, and when it was first seen (ms). */
+  /** Every pool that agents have joined lately: its name, and when it was first seen (ms). Forgets the others. */
   async known(): Promise<{ name: string; createdAt: number }[]> {
-    const flat = (await this.#db.run((redis) => redis.zrange(this.#keys.pools, 0, '-1', 'WITHSCORES'))).flat().map(String)
+    const fields = await this.#db.run((redis) => redis.hgetall(this.#keys.pools))
+    const seen = Object.entries(fields).filter(([field]) => field.startsWith('last:'))
+    const newest = Math.max(...seen.map(([, at]) => Number(at)))
     const pools: { name: string; createdAt: number }[] = []
-    for (let i = 0; i < flat.length; i += 2) pools.push({ name: flat[i]!, createdAt: Number(flat[i + 1]) })
+    for (const [field, at] of seen) {
+      const name = field.slice('last:'.length)
+      if (Number(at) > newest - POOL_TTL_MS) pools.push({ name, createdAt: Number(fields[`first:${name}`] ?? at) })
+      else await this.#db.run((redis) => redis.hdel(this.#keys.pools, field, `first:${name}`))
+    }
     return pools
   }
 

@@ -150,7 +150,10 @@ const OUTAGE =
   /Stream isn't writeable|Connection is closed|Connection is in subscriber|ECONN|EPIPE|ETIMEDOUT|max retries|Too many Cluster redirections|Cluster isn't ready|ClusterAllFailed|None of startup nodes|CLUSTERDOWN|LOADING|MASTERDOWN|READONLY|NOREPLICAS|TRYAGAIN|UNBLOCKED|OOM command|MISCONF|Command timed out/i
 
 function isOutage(err: unknown): boolean {
-  return err instanceof Error && (OUTAGE.test(err.message) || OUTAGE.test(err.name))
+  if (!(err instanceof Error)) return false
+  if (OUTAGE.test(err.message) || OUTAGE.test(err.name)) return true
+  // a transaction is only said to be discarded (EXECABORT); why, its commands were told
+  return 'previousErrors' in err && Array.isArray(err.previousErrors) && err.previousErrors.some(isOutage)
 }
 
 export const isUnavailable = (err: unknown): boolean =>

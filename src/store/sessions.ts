@@ -75,7 +75,7 @@ export class Sessions {
         .hsetnx(key, 'pool', pool)
         .hsetnx(key, 'title', title)
         .hsetnx(key, 'metadata', JSON.stringify(metadata))
-        .pexpire(key, this.#ttlMs)
+        .pexpire(key, this.#ttlMs, 'NX')
         .exec(),
     )
   }

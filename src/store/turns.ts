@@ -102,7 +102,19 @@ export class Turns {
 
   async dispatch(
     session: SessionId,
-    args: { epoch: number; holding: RequestId | ''; maxAttempts: number; onAgentLoss: OnAgentLoss; agent: string },
+    args: {
+      epoch: number
+      /** The request that the agent has in hand. */
+      holding: RequestId | ''
+      /**
+       * The last request that this holder of the lease was given by `dispatch`, '' before the first. With it a call may
+       * be repeated when its answer was lost: it gives the same request again and uses up no attempt.
+       */
+      heard?: RequestId | ''
+      maxAttempts: number
+      onAgentLoss: OnAgentLoss
+      agent: string
+    },
   ): Promise<DispatchAnswer> {
     const [word, ...rest] = await this.#scripts.run('dispatch', session, [
       args.epoch,
@@ -110,6 +122,7 @@ export class Turns {
       args.maxAttempts,
       args.onAgentLoss,
       args.agent,
+      args.heard ?? '*',
     ])
     const text = rest.map(String)
     switch (word) {

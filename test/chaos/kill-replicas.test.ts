@@ -12,7 +12,7 @@ const SESSIONS = 200
 const DELTAS = 500
 const AGENTS = 4
 const KILL_EVERY_MS = 2000
-const LIMIT_MS = 120_000
+const LIMIT_MS = 160_000
 
 test('200 sessions × 500 deltas while a replica is killed every 2 s: each ends once, each client sees exactly the bytes', async () => {
   await using redis = await startRedisServer()

@@ -2,7 +2,7 @@ import { outputText } from '../../src/protocol/fold.js'
 import { api, post, watch } from '../support/client.js'
 import { eventually } from '../support/eventually.js'
 import { startNetwork, type Network } from '../support/network.js'
-import { completed, startRawAgent, text, type RawAgent } from '../support/raw-agent.js'
+import { completed, text, type RawAgent, type RawAgentOptions } from '../support/raw-agent.js'
 
 /*
  * The cases of the note this project grew from: replicas are real processes and die by kill -9.
@@ -19,7 +19,7 @@ async function say(agent: RawAgent, request: `req_${string}`, from: number, to: 
   }
 }
 
-async function comeBack(net: Network, replica: number, agent: string, holding: Parameters<typeof startRawAgent>[0]['holding']) {
+async function comeBack(net: Network, replica: number, agent: string, holding: RawAgentOptions['holding']) {
   const again = await net.rawAgent({ replica, agent, pool: 'coder', holding })
   if (!again.welcome.ok) throw new Error(again.welcome.message)
   return { again, resumed: again.welcome.resumed, ended: again.welcome.ended }

@@ -31,6 +31,7 @@ local function touch()
   redis.call('PEXPIRE', queue, session_ttl)
   for _, id in ipairs(redis.call('LRANGE', history, 0, -1)) do
     redis.call('PEXPIRE', interaction_key(id), session_ttl)
+    if get(interaction_key(id), 'sealedAt') == '' then redis.call('PEXPIRE', log_key(id), session_ttl) end
   end
 end
 
@@ -69,6 +70,7 @@ local function advance()
   while id do
     if get(interaction_key(id), 'status') == 'queued' then
       start(id)
+      record(id, { '{"type":"started"}' })
       return id
     end
     id = redis.call('LPOP', queue)
@@ -76,12 +78,12 @@ local function advance()
   return ''
 end
 
--- Makes an interaction final; its last event is in the log already. Gives the next turn's id, or ''.
+-- Makes an interaction final; its last event is in the log already. Gives the next turn's id, or ''. The log lives as
+-- long as the session until `seal` has kept the output.
 local function close(id, status, code, message)
   local key = interaction_key(id)
   redis.call('HSET', key, 'status', status, 'endedAt', at)
   if code ~= '' then redis.call('HSET', key, 'errorCode', code, 'errorMessage', message) end
-  redis.call('PEXPIRE', log_key(id), resume_window)
   touch()
   local following = ''
   if get(session, 'waitingInteractionId') == id then following = advance() end
@@ -97,4 +99,23 @@ end
 local function cancel(id, reason)
   record(id, { cjson.encode({ type = 'cancelled', reason = reason }) })
   return close(id, 'cancelled', '', '')
+end
+
+-- Redis lost a dispatch in a failover: the word of the lease's holder, which has the turn in hand, restores it. Readers may
+-- have seen events that are lost, so the log gets a new incarnation. Gives whether it was so.
+local function adopt(id, request, incarnation)
+  local key = interaction_key(id)
+  local status, attempt = get(key, 'status'), tonumber(string.match(request, '_(%d+)$') or '0')
+  if status ~= 'waiting' and status ~= 'streaming' then return false end
+  if get(session, 'waitingInteractionId') ~= id or string.sub(request, 5, 41) ~= string.sub(id, 5) then return false end
+  if attempt <= number(key, 'attempt') then return false end
+  redis.call('HSET', key, 'status', 'waiting', 'request', request, 'attempt', attempt, 'agentTip', 0,
+    'dispatchedAt', at, 'lastActivityAt', at, 'incarnation', incarnation)
+  redis.call('HSET', session, 'lastRequestId', request)
+  local events = { cjson.encode({ type = 'dispatched', request = request, attempt = attempt, agent = get(session, 'agent') }) }
+  if status == 'streaming' then
+    table.insert(events, 1, cjson.encode({ type = 'reset', reason = 'agent_disconnected', attempt = attempt }))
+  end
+  record(id, events)
+  return true
 end

@@ -10,7 +10,10 @@ local id, request, first = ARGV[3], ARGV[4], tonumber(ARGV[7])
 local key = interaction_key(id)
 local status = get(key, 'status')
 if status == '' then return { 'gone' } end
-if get(key, 'request') ~= request then return { 'fenced', get(key, 'request') } end
+if get(key, 'request') ~= request then
+  if get(session, 'epoch') ~= ARGV[5] or not adopt(id, request, ARGV[8]) then return { 'fenced', get(key, 'request') } end
+  status = 'waiting'
+end
 local tip, agent_tip = number(key, 'tip'), number(key, 'agentTip')
 if ended(status) then return { 'ended', status, agent_tip } end
 if get(session, 'epoch') ~= ARGV[5] then return { 'superseded', get(session, 'epoch') } end

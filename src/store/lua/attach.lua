@@ -1,12 +1,12 @@
 -- attach: an agent connection takes the lease of a session. Its own older connection loses it.
 -- ARGV  3 agent · 4 connection · 5 replica · 6 transport · 7 lease TTL, ms · 8 request the agent has in hand, or ''
---       9 its attempt · 10 its last acknowledged event · 11 lowest epoch to give · 12 incarnation to use if needed
+--       9 its last acknowledged event · 10 lowest epoch to give · 11 incarnation to use if needed
 -- gives {'ok', epoch, current interaction or '', its request, its status, agent's last event in the log}
 --       {'taken', agent} · {'gone'}
 if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 local holder = get(lease, 'agent')
 if holder ~= '' and holder ~= ARGV[3] then return { 'taken', holder } end
-local epoch = math.max(number(session, 'epoch'), tonumber(ARGV[11])) + 1
+local epoch = math.max(number(session, 'epoch'), tonumber(ARGV[10])) + 1
 redis.call('HSET', session, 'epoch', epoch, 'agent', ARGV[3])
 redis.call('DEL', lease)
 redis.call('HSET', lease, 'agent', ARGV[3], 'connection', ARGV[4], 'replica', ARGV[5], 'epoch', epoch,
@@ -16,16 +16,10 @@ touch()
 local id = get(session, 'waitingInteractionId')
 if id == '' then return { 'ok', epoch, '', '', '', 0 } end
 local key = interaction_key(id)
-local held, held_attempt = ARGV[8], tonumber(ARGV[9])
-if held ~= '' and string.sub(held, 5, 41) == string.sub(id, 5) then
-  if held_attempt > number(key, 'attempt') then
-    -- Redis lost the dispatch in a failover: the agent's word restores it
-    redis.call('HSET', key, 'request', held, 'attempt', held_attempt, 'agentTip', 0)
-    redis.call('HSET', session, 'lastRequestId', held)
-  end
-  if get(key, 'request') == held and number(key, 'agentTip') < tonumber(ARGV[10]) then
-    redis.call('HSET', key, 'incarnation', ARGV[12]) -- readers may have seen more than the log now has
-    record(id, {})
-  end
+local held = ARGV[8]
+if held ~= '' and not adopt(id, held, ARGV[11]) and get(key, 'request') == held
+  and number(key, 'agentTip') < tonumber(ARGV[9]) then
+  redis.call('HSET', key, 'incarnation', ARGV[11]) -- readers may have seen more than the log now has
+  record(id, {})
 end
 return { 'ok', epoch, id, get(key, 'request'), get(key, 'status'), number(key, 'agentTip') }

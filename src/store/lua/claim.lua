@@ -7,7 +7,10 @@ for i = 1, 2 do
   local free = tonumber(ARGV[1]) - #taken
   if free > 0 then
     local popped = redis.call('ZPOPMIN', KEYS[i], free)
-    for j = 1, #popped, 2 do taken[#taken + 1] = popped[j] end
+    for j = 1, #popped, 2 do
+      taken[#taken + 1] = popped[j]
+      if i == 1 then redis.call('ZREM', KEYS[2], popped[j]) end -- it may stand in both lines
+    end
   end
 end
 for _, session in ipairs(taken) do redis.call('SADD', KEYS[3], session) end

@@ -1,6 +1,7 @@
 -- dispatch: what the holder of the lease must do now. Gives a turn a new request id when it has to be (re)delivered.
 -- ARGV  3 epoch · 4 request the agent has in hand, or '' · 5 most attempts · 6 agent lost after output: 'fail' | 'retry'
---       7 agent, for the log
+--       7 agent, for the log · 8 last request the holder heard of in this epoch, or '' (then a call whose answer was lost
+--       gives the same request again) · '*' not told
 -- gives {'turn', interaction, request, attempt, thread, input, metadata, pool, tip} deliver this
 --       {'held', interaction, request, agent's last event} the agent has it already · {'idle'} nothing to do
 --       {'ended', interaction, code} the turn could not go on: look again · {'superseded', epoch now} · {'gone'}
@@ -14,7 +15,17 @@ if status == '' or ended(status) then -- only after Redis lost writes: the place
   advance()
   return { 'ended', id, 'lost' }
 end
-if request ~= '' and request == ARGV[4] then return { 'held', id, request, number(key, 'agentTip') } end
+if ARGV[4] ~= '' and (request == ARGV[4] or adopt(id, ARGV[4], 'd' .. string.format('%.0f', at))) then
+  return { 'held', id, ARGV[4], number(key, 'agentTip') }
+end
+local function turn(tip)
+  return { 'turn', id, request, attempt, get(session, 'thread'), get(key, 'input'), get(key, 'metadata'),
+    get(session, 'pool'), tip }
+end
+if ARGV[8] ~= '*' and request ~= '' and request ~= ARGV[8] and status == 'waiting'
+  and get(key, 'dispatchEpoch') == ARGV[3] then
+  return turn(number(key, 'tip'))
+end
 if status == 'streaming' then
   if ARGV[6] ~= 'retry' then
     fail(id, 'agent_disconnected', 'The agent came back without the turn it was answering.')
@@ -31,8 +42,8 @@ end
 attempt = attempt + 1
 request = 'req_' .. string.sub(id, 5) .. '_' .. attempt
 redis.call('HSET', key, 'status', 'waiting', 'request', request, 'attempt', attempt, 'agentTip', 0,
-  'dispatchedAt', at, 'lastActivityAt', at)
+  'dispatchEpoch', ARGV[3], 'dispatchedAt', at, 'lastActivityAt', at)
 redis.call('HSET', session, 'lastRequestId', request)
-local tip = record(id, { cjson.encode({ type = 'dispatched', request = request, attempt = attempt, agent = ARGV[7] }) })
-return { 'turn', id, request, attempt, get(session, 'thread'), get(key, 'input'), get(key, 'metadata'),
-  get(session, 'pool'), tip }
+return turn(record(id, {
+  cjson.encode({ type = 'dispatched', request = request, attempt = attempt, agent = ARGV[7] }),
+}))

@@ -3,10 +3,12 @@
 -- gives {'ok', current interaction or '', its request or ''} · {'superseded', epoch now} · {'gone'}
 if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 if get(session, 'epoch') ~= ARGV[3] then return { 'superseded', get(session, 'epoch') } end
+if get(lease, 'state') == 'lost' then return { 'superseded', ARGV[3] } end -- its connection broke while this was under way
 if redis.call('EXISTS', lease) == 0 then
   redis.call('HSET', lease, 'agent', ARGV[5], 'connection', ARGV[6], 'replica', ARGV[7], 'epoch', ARGV[3],
-    'transport', ARGV[8], 'since', at)
+    'transport', ARGV[8], 'since', at, 'state', 'active')
 end
-redis.call('HSET', lease, 'state', 'active')
 redis.call('PEXPIRE', lease, ARGV[4])
-return { 'ok', get(session, 'waitingInteractionId'), get(session, 'lastRequestId') }
+local id = get(session, 'waitingInteractionId')
+if id ~= '' then touch() end -- a turn may run longer than an idle session lives
+return { 'ok', id, get(session, 'lastRequestId') }

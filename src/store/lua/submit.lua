@@ -16,6 +16,10 @@ local function answer(word, interrupted)
 end
 
 if redis.call('EXISTS', key) == 1 then return answer('known', '') end
+if current ~= '' and redis.call('EXISTS', interaction_key(current)) == 0 then -- only after Redis lost writes
+  advance()
+  current = get(session, 'waitingInteractionId')
+end
 if current ~= '' and not interrupt and redis.call('LLEN', queue) >= tonumber(ARGV[7]) then return { 'full' } end
 
 touch()

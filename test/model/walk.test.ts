@@ -1,0 +1,388 @@
+import fc from 'fast-check'
+import { newInteractionId } from '../../src/core/mint.js'
+import { decode, type AgentEvent } from '../../src/protocol/events.js'
+import { emptyTurn, fold } from '../../src/protocol/fold.js'
+import type { InteractionId, SessionId } from '../../src/protocol/ids.js'
+import { isTerminal, type Status } from '../../src/protocol/interaction.js'
+import type { Deadlines } from '../../src/store/turns.js'
+import { claimant, completed, failed, FAR, name, openTestStore, text, type TestStore } from '../store/open.js'
+import { ALLOWED, World, type ModelAgent, type Reading } from './world.js'
+
+/**
+ * Random walks: the pure transition table and the few rules of a session (world.ts) against the Lua scripts on a real
+ * Redis. After each step both must say the same of everything.
+ */
+let store: TestStore
+beforeAll(async () => void (store = await openTestStore()))
+afterAll(() => store[Symbol.asyncDispose]())
+
+interface Real {
+  session: SessionId
+}
+type Step = fc.AsyncCommand<World, Real>
+
+const MAX_ATTEMPTS = 3
+const QUEUE_LIMIT = 3
+
+function step(said: string, run: (world: World, real: Real) => Promise<void>, check = (_: World) => true): Step {
+  return {
+    toString: () => said,
+    check,
+    async run(world, real) {
+      await run(world, real)
+      world.agrees(await reading(real.session))
+    },
+  }
+}
+
+const nth = <T>(items: readonly T[], i: number): T => items[i % items.length]!
+const anAgent = fc.nat({ max: 1 })
+const aTurn = fc.nat({ max: 20 })
+const hasTurns = (world: World) => world.turns.size > 0
+const onLoss = fc.constantFrom('fail' as const, 'retry' as const)
+
+const submits = fc.boolean().map((interrupt) =>
+  step(interrupt ? 'interrupt' : 'submit', async (world, { session }) => {
+    const id = newInteractionId(session)
+    const full = world.current !== '' && !interrupt && world.queue.length >= QUEUE_LIMIT
+    const answer = await store.submit(session, { interaction: id, interrupt, queueLimit: QUEUE_LIMIT })
+    expect(answer.word).toBe(full ? 'full' : 'ok')
+    if (full) return
+    const interrupted = interrupt ? world.current : ''
+    world.submit(id, interrupt)
+    expect(answer).toMatchObject({ position: world.queue.indexOf(id) + 1, interrupted })
+  }),
+)
+
+const submitsAgain = aTurn.map((i) =>
+  step(
+    `submit turn ${i} again`,
+    async (world, { session }) => {
+      const id = nth(world.ids, i)
+      const answer = await store.submit(session, { interaction: id, interrupt: true, queueLimit: 0 })
+      expect(answer).toMatchObject({ word: 'known', position: world.queue.indexOf(id) + 1, interrupted: '' })
+    },
+    hasTurns,
+  ),
+)
+
+const attaches = fc.tuple(anAgent, fc.boolean()).map(([i, remembers]) =>
+  step(`agent ${i} attaches ${remembers ? 'with what it has in hand' : 'anew'}`, async (world, { session }) => {
+    const agent = nth(world.agents, i)
+    if (!remembers) agent.request = ''
+    const answer = await store.leases.attach(session, claimant(agent.name), {
+      ...(agent.request && { holding: { request: agent.request, acked: 0 } }),
+      incarnation: name(),
+    })
+    if (world.lease && world.lease.agent !== agent.name)
+      return expect(answer).toEqual({ word: 'taken', agent: world.lease.agent })
+    world.epoch++
+    world.lease = { agent: agent.name, lost: false }
+    agent.epoch = world.epoch
+    agent.heard = ''
+    const turn = world.current === '' ? undefined : world.turn(world.current)
+    expect(answer).toEqual({
+      word: 'ok',
+      epoch: world.epoch,
+      interaction: world.current,
+      request: turn?.request ?? '',
+      status: turn?.status ?? '',
+      after: turn?.agentTip ?? 0,
+    })
+  }),
+)
+
+const dispatches = fc.tuple(anAgent, onLoss, fc.boolean()).map(([i, onAgentLoss, answerIsLost]) =>
+  step(
+    `dispatch to agent ${i}, on loss ${onAgentLoss}${answerIsLost ? ', the answer is lost' : ''}`,
+    async (world, { session }) => {
+      const agent = nth(world.agents, i)
+      const answer = await store.dispatch(session, agent.epoch, {
+        holding: agent.request,
+        heard: agent.heard,
+        maxAttempts: MAX_ATTEMPTS,
+        onAgentLoss,
+      })
+      expect(answer).toMatchObject(dispatched(world, agent, onAgentLoss))
+      if (answer.word === 'turn' && !answerIsLost) {
+        agent.request = agent.heard = answer.request
+        agent.said.set(answer.request, [])
+      }
+    },
+    (world) => nth(world.agents, i).epoch > 0,
+  ),
+)
+
+function dispatched(world: World, agent: ModelAgent, onAgentLoss: 'fail' | 'retry'): object {
+  if (agent.epoch !== world.epoch) return { word: 'superseded', epoch: world.epoch }
+  if (world.current === '') return { word: 'idle' }
+  const turn = world.turn(world.current)
+  if (turn.request !== '' && turn.request === agent.request) return { word: 'held', request: turn.request, after: turn.agentTip }
+  const repeated = turn.status === 'waiting' && turn.request !== '' && turn.request !== agent.heard && turn.dispatchEpoch === agent.epoch
+  if (!repeated) {
+    const failure = (code: string) => (world.end(turn, 'fail'), { word: 'ended', interaction: turn.id, code })
+    if (turn.status === 'streaming' && onAgentLoss === 'fail') return failure('agent_disconnected')
+    if (turn.attempt >= MAX_ATTEMPTS) return failure('attempts_exhausted')
+    if (turn.status === 'streaming') world.reset(turn)
+    world.dispatch(turn, agent.epoch)
+  }
+  return { word: 'turn', interaction: turn.id, request: turn.request, attempt: turn.attempt, thread: world.thread || null }
+}
+
+const someEvents: fc.Arbitrary<AgentEvent[]> = fc
+  .tuple(
+    fc.array(
+      fc.oneof(
+        { weight: 4, arbitrary: fc.nat({ max: 99 }).map((i) => text(`w${i} `)) },
+        fc.nat({ max: 9 }).map((i): AgentEvent => ({ type: 'thread', thread: `T-${i}` })),
+        fc.nat({ max: 9 }).map((i): AgentEvent => ({ type: 'title', title: `t${i}` })),
+      ),
+      { maxLength: 4 },
+    ),
+    fc.oneof({ weight: 3, arbitrary: fc.constant(null) }, fc.constantFrom(completed, failed())),
+  )
+  .map(([said, end]) => [...said, ...(end ? [end] : [])])
+
+const appends = fc
+  .record({ i: anAgent, fresh: someEvents, back: fc.nat({ max: 3 }), hole: fc.boolean() })
+  .map(({ i, fresh, back, hole }) =>
+    step(
+      `agent ${i} says ${fresh.map((event) => event.type).join(', ') || 'nothing'} after ${back} it said before${hole ? ', past a hole' : ''}`,
+      async (world) => {
+        const agent = nth(world.agents, i)
+        const request = agent.request as Exclude<typeof agent.request, ''>
+        const said = agent.said.get(request) ?? []
+        const over = said.some((event) => event.type === 'completed' || event.type === 'failed')
+        const all = over ? said : [...said, ...fresh]
+        const from = Math.max(said.length - back, 0)
+        const batch = hole ? [text('never written')] : all.slice(from)
+        const first = hole ? all.length + 2 : from + 1
+        const answer = await store.append(request, agent.epoch, first, batch)
+        expect(answer).toEqual(world.append(agent, request, first, batch))
+        if (!hole && answer.word === 'ok') agent.said.set(request, all)
+      },
+      (world) => nth(world.agents, i).request !== '' && nth(world.agents, i).epoch > 0,
+    ),
+  )
+
+const cancels = aTurn.map((i) =>
+  step(
+    `cancel turn ${i}`,
+    async (world) => {
+      const turn = world.turn(nth(world.ids, i))
+      const over = isTerminal(turn.status)
+      expect(await store.turns.cancel(turn.id, 'user')).toBe(over ? 'ended' : 'cancelled')
+      if (!over) world.end(turn, 'cancel')
+    },
+    hasTurns,
+  ),
+)
+
+const PAST = ['nothing', 'agentWaitMs', 'staleAfterMs', 'agentSilentMs'] as const
+const expires = fc.record({ i: aTurn, past: fc.constantFrom(...PAST), confirmed: fc.boolean(), onLoss, early: fc.boolean() }).map((it) =>
+  step(
+    `expire turn ${it.i}: past ${it.past}${it.confirmed ? ', silence confirmed' : ''}, on loss ${it.onLoss}${it.early ? ', too early for leases' : ''}`,
+    async (world) => {
+      const turn = world.turn(nth(world.ids, it.i))
+      const deadlines: Deadlines = {
+        ...FAR,
+        maxAttempts: MAX_ATTEMPTS,
+        onAgentLoss: it.onLoss,
+        leasesCountFrom: it.early ? Date.now() + 1e6 : 0,
+        ...(it.past !== 'nothing' && { [it.past]: 0 }),
+      }
+      const answer = await store.turns.expire(turn.id, deadlines, it.confirmed ? turn.log.length : undefined)
+      expect(answer).toMatchObject(verdict(world, turn.id, it))
+    },
+    hasTurns,
+  ),
+)
+
+function verdict(
+  world: World,
+  id: InteractionId,
+  { past, confirmed, onLoss, early }: { past: (typeof PAST)[number]; confirmed: boolean; onLoss: 'fail' | 'retry'; early: boolean },
+): object {
+  const turn = world.turn(id)
+  const failure = (code: string) => ({ word: 'failed', code, next: world.end(turn, 'fail') })
+  if (isTerminal(turn.status)) return { word: turn.sealed ? 'sealed' : 'unsealed' }
+  if (turn.status === 'queued') return { word: 'later' }
+  if (turn.status === 'waiting' && past === 'staleAfterMs') return failure('stale')
+  if (world.lease?.lost) return { word: 'later' }
+  if (world.lease) {
+    if (past !== 'agentSilentMs') return { word: turn.status === 'waiting' ? 'wake' : 'later' }
+    return confirmed ? failure('agent_silent') : { word: 'silent', tip: turn.log.length }
+  }
+  if (early) return { word: 'later' }
+  if (turn.status === 'streaming') {
+    if (onLoss === 'fail' || turn.attempt >= MAX_ATTEMPTS) return failure('agent_disconnected')
+    world.reset(turn)
+    return { word: 'reset', pool: 'coder' }
+  }
+  if (turn.attempt === 0 && past === 'agentWaitMs') return failure('agent_unavailable')
+  if (turn.attempt >= MAX_ATTEMPTS) return failure('attempts_exhausted')
+  return { word: 'pend', pool: 'coder' }
+}
+
+const releases = fc.tuple(anAgent, fc.constantFrom('done' as const, 'lost' as const, 'left' as const)).map(([i, how]) =>
+  step(
+    `agent ${i} releases as ${how}`,
+    async (world, { session }) => {
+      const agent = nth(world.agents, i)
+      const answer = await store.leases.release(session, agent.epoch, how)
+      if (!world.lease || agent.epoch !== world.epoch) return expect(answer.word).toBe('superseded')
+      if (how === 'done' && world.current !== '') return expect(answer).toEqual({ word: 'busy', interaction: world.current })
+      expect(answer).toEqual({ word: 'ok', interaction: world.current })
+      if (how === 'lost') world.lease.lost = true
+      else {
+        world.lease = null
+        world.epoch++
+      }
+    },
+    (world) => nth(world.agents, i).epoch > 0,
+  ),
+)
+
+const renews = anAgent.map((i) =>
+  step(
+    `agent ${i} renews`,
+    async (world, { session }) => {
+      const agent = nth(world.agents, i)
+      const answer = await store.leases.renew(session, agent.epoch, claimant(agent.name))
+      if (agent.epoch !== world.epoch || world.lease?.lost) return expect(answer).toEqual({ word: 'superseded', epoch: world.epoch })
+      world.lease = { agent: agent.name, lost: false }
+      const request = world.current === '' ? '' : world.turn(world.current).request
+      expect(answer).toEqual({ word: 'ok', interaction: world.current, request })
+    },
+    (world) => nth(world.agents, i).epoch > 0,
+  ),
+)
+
+const leaseRunsOut = fc.constant(null).map(() =>
+  step('the lease runs out', async (world, { session }) => {
+    await store.redis.del(store.keys.lease(session))
+    world.lease = null
+  }),
+)
+
+const seals = aTurn.map((i) =>
+  step(
+    `seal turn ${i}`,
+    async (world) => {
+      const turn = world.turn(nth(world.ids, i))
+      const expected = !isTerminal(turn.status) ? 'running' : turn.sealed ? 'sealed' : 'ok'
+      expect(await store.turns.seal(turn.id, [])).toBe(expected)
+      turn.sealed ||= expected === 'ok'
+    },
+    hasTurns,
+  ),
+)
+
+const forgets = anAgent.map((i) =>
+  step(
+    `agent ${i} cannot load the thread`,
+    async (world) => {
+      const agent = nth(world.agents, i)
+      const request = agent.request as Exclude<typeof agent.request, ''>
+      const turn = world.turn(`int_${request.slice(4, 41)}`)
+      const answer = await store.turns.forgetThread(turn.id, request, agent.epoch)
+      if (agent.epoch !== world.epoch || turn.request !== request || isTerminal(turn.status))
+        return expect(answer).toEqual({ word: 'stale' })
+      if (turn.forgottenBy === request) return expect(answer.word).toBe('again')
+      const again = turn.status === 'waiting' && world.thread !== '' && turn.forgottenBy === ''
+      expect(answer).toEqual({ word: again ? 'again' : 'fail', thread: world.thread })
+      world.thread = ''
+      if (again) {
+        turn.forgottenBy = request
+        agent.request = ''
+      }
+    },
+    (world) => nth(world.agents, i).request !== '' && nth(world.agents, i).epoch > 0,
+  ),
+)
+
+async function reading(session: SessionId): Promise<Reading> {
+  const { keys, redis } = store
+  const [stored, ids, queue, holder] = await Promise.all([
+    store.sessions.read(session),
+    store.sessions.interactions(session),
+    store.sessions.queue(session),
+    store.leases.holder(session),
+  ])
+  const turns = await Promise.all(
+    ids.map(async (id) => {
+      const [hash, rows] = await Promise.all([redis.hgetall(keys.interaction(id)), redis.xrange(keys.log(id), '-', '+')])
+      const log = rows.map(([at, fields]) => decode(Number.parseInt(at, 10), Number(fields[3]), fields[1]!))
+      return {
+        id,
+        status: hash['status'] as Status,
+        attempt: Number(hash['attempt']),
+        request: hash['request'] ?? '',
+        agentTip: Number(hash['agentTip']),
+        tip: Number(hash['tip']),
+        log,
+        folded: log.reduce(fold, emptyTurn()),
+      }
+    }),
+  )
+  const { waitingInteractionId, lastRequestId, requestStartedAt, epoch, thread, turns: begun } = stored!
+  return {
+    session: { waitingInteractionId, lastRequestId, started: requestStartedAt > 0, epoch, thread, turns: begun },
+    queue,
+    holder,
+    turns,
+  }
+}
+
+const steps = fc.commands(
+  [submits, submits, submitsAgain, attaches, dispatches, dispatches, appends, appends, appends, cancels, expires, expires, releases, renews, leaseRunsOut, seals, forgets],
+  { maxCommands: 60, size: 'max' },
+)
+
+test('on any walk the scripts do what the table and the rules of a session say, and nothing else', async () => {
+  World.walked.clear()
+  await fc.assert(
+    fc.asyncProperty(steps, async (walk) => {
+      const session = await store.session()
+      await fc.asyncModelRun(() => ({ model: new World(), real: { session } }), walk)
+    }),
+    { numRuns: 150 },
+  )
+  expect(await store.immortal()).toEqual([])
+  expect([...World.walked].sort()).toEqual([...ALLOWED].sort()) // the walks have been everywhere
+}, 180_000)
+
+test('however an agent repeats, overlaps and runs ahead, the log has what it said, in order and once', async () => {
+  const attempts = fc.array(fc.record({ from: fc.nat({ max: 30 }), length: fc.nat({ max: 8 }), tip: fc.boolean() }), { maxLength: 25 })
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.string({ maxLength: 5 }), { minLength: 1, maxLength: 25 }), attempts, fc.boolean(), async (words, sends, atOnce) => {
+      const { id, epoch, request } = await store.running()
+      const script: AgentEvent[] = [...words.map((word) => text(word)), completed]
+      let written = 0
+      const send = async ({ from, length, tip }: { from: number; length: number; tip: boolean }) => {
+        const at = from % script.length
+        const batch = script.slice(at, at + length)
+        const before = written
+        const answer = await store.append(request, epoch, at + 1, batch, { expectedTip: tip && !atOnce ? before + 2 : 0 })
+        if (atOnce) return
+        if (before === script.length) return expect(answer).toMatchObject({ word: 'ended', after: before })
+        if (at > before) return expect(answer).toMatchObject({ word: 'hole', after: before })
+        written = Math.max(before, at + batch.length)
+        expect(answer).toMatchObject({ word: 'ok', after: written, tip: written + 2 })
+      }
+      if (atOnce) await Promise.all(sends.map(send))
+      else for (const one of sends) await send(one)
+      // at last the agent sends what was not acknowledged, as it always does
+      const done = await store.append(request, epoch, 1, script)
+      expect(['ok', 'ended']).toContain(done.word)
+      const log = await store.events(id)
+      expect(log.slice(2).map(({ n: _, at: __, ...event }) => event)).toEqual(script)
+      expect(log.reduce(fold, emptyTurn())).toMatchObject({
+        status: 'completed',
+        entries: [{ id: 't', text: words.join('') }],
+      })
+      expect(await store.turns.read(id)).toMatchObject({ status: 'completed', tip: script.length + 2 })
+    }),
+    { numRuns: 150 },
+  )
+}, 120_000)
