@@ -53,7 +53,12 @@ export function judgeOf(parts: Parts): Judge {
         await store.pools.pend(verdict.pool, sessionOf(id), clock.now(), '')
         return store.deadlines.look(id, verdict.lookAt)
       case 'failed':
-        observe.staleTurnDetected({ session: sessionOf(id), interaction: id, reason: verdict.code })
+        observe.staleTurnDetected({
+          session: sessionOf(id),
+          interaction: id,
+          request: (await store.turns.read(id))?.request ?? '',
+          reason: verdict.code,
+        })
         await seal(parts, id)
         if (verdict.next) await nudge(parts, sessionOf(id))
     }

@@ -4,7 +4,7 @@ export type Status = (typeof STATUSES)[number]
 
 /**
  * What can happen to an interaction: `start` its turn has come · `dispatch` it is handed to an agent ·
- * `output` the agent said something · `reset` its agent is lost and another one begins anew ·
+ * `output` the agent said something · `reset` its agent is lost in the middle of the answer, which begins anew ·
  * `finish`, `fail`, `cancel` it ends.
  */
 export const VERBS = ['start', 'dispatch', 'output', 'reset', 'finish', 'fail', 'cancel'] as const
@@ -18,7 +18,7 @@ export const TRANSITIONS: Record<Status, Record<Verb, Status | null>> = {
     start: no,
     dispatch: 'waiting',
     output: 'streaming',
-    reset: 'waiting',
+    reset: no,
     finish: 'completed',
     fail: 'failed',
     cancel: 'cancelled',
