@@ -6,6 +6,7 @@ import { connect, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { readConfig } from '../../src/config.js'
 import { freePorts } from '../../src/local/free-port.js'
 import { api } from '../support/client.js'
 import { eventually } from '../support/eventually.js'
@@ -71,11 +72,16 @@ const config = readFileSync(fileURLToPath(new URL('../../infra/balancer/nginx.co
     for (let i = 0; i < 6; i++) expect(await (await fetch(balancer.url, { method: 'POST' })).text()).toBe('here')
   })
 
-  test('no client sticks to one replica', async () => {
-    await using balancer = await startBalancer((req, res) => void res.end(String(req.socket.localPort)))
+  test('no client sticks to one replica; replicas are spoken to in HTTP/1.1', async () => {
+    const spoken = new Set<string>()
+    await using balancer = await startBalancer((req, res) => {
+      spoken.add(req.httpVersion)
+      res.end(String(req.socket.localPort))
+    })
     const seen = new Set<string>()
     for (let i = 0; i < 30; i++) seen.add(await (await fetch(balancer.url)).text())
     expect(seen.size).toBe(3)
+    expect([...spoken]).toEqual(['1.1'])
   })
 
   test('a WebSocket passes', async () => {
@@ -120,11 +126,22 @@ const config = readFileSync(fileURLToPath(new URL('../../infra/balancer/nginx.co
     }
   })
 
-  test('a body that is too large is refused by the gateway, in its own words', async () => {
+  test('a body that is too large is refused in the gateway’s words, every time; the largest reaches a gateway', async () => {
     await using net = await startNetwork({ replicas: 3 })
     await using nginx = await startNginx(net.replicas.map(({ url }) => Number(new URL(url).port)))
-    const message = { pool: 'coder', text: 'x'.repeat(4.5 * 1024 * 1024) }
-    expect(await api(nginx.url, '/messages', message)).toMatchObject({ status: 413, body: { error: {} } })
+    const limit = readConfig({}).http.maxBodyBytes
+    const send = (url: string, bytes: number) => {
+      const empty = JSON.stringify({ pool: 'coder', text: '' }).length
+      return api<{ error: object }>(url, '/messages', { pool: 'coder', text: 'x'.repeat(bytes - empty) })
+    }
+    const direct = await send(net.url(0), limit + 1)
+    expect(direct).toMatchObject({ status: 413, body: { error: { code: 'body_too_large' } } })
+    for (let i = 0; i < 20; i++) {
+      const refused = await send(nginx.url, limit + 1 + i * 50_000)
+      expect(refused.status).toBe(413)
+      expect(refused.body.error).toEqual({ ...direct.body.error, requestId: expect.any(String) as string })
+    }
+    expect(await send(nginx.url, limit)).toMatchObject({ status: 400, body: { error: { param: 'text' } } })
   })
 })
 
