@@ -51,8 +51,12 @@ async function without(changes: { file: string; cut: RegExp; put: string }[], ru
 const SMALL: TrialOptions = { ...FULL, sessions: 8, events: 200, viewersPerSession: 6, limitMs: 15_000 }
 
 test('the trial fails without the fence: a superseded connection writes into the log', async () => {
-  const cut = { file: 'store/lua/append.lua', cut: /if get\(session, 'epoch'\) ~= ARGV\[5\][^\n]*\n/, put: '' }
-  await without([cut], async (main) => {
+  const changes = [
+    { file: 'store/lua/append.lua', cut: /if get\(session, 'epoch'\) ~= ARGV\[5\] then return \{ 'superseded'[^\n]*\n/, put: '' },
+    // closing the old connection is a courtesy and often comes first; the fence must not depend on it
+    { file: 'surfaces/agents/fleet.js', cut: /link\.close\('superseded'\)/, put: 'void link' },
+  ]
+  await without(changes, async (main) => {
     const result = await runTrial({ ...SMALL, connectionKills: 0, redisKills: 0, ghosts: 4, main })
     console.log('without the fence', JSON.stringify(result))
     expect(result.exactLogs).toBeLessThan(result.logs)

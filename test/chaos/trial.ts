@@ -152,8 +152,9 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
       const old = await agent.move((from + 1) % replicas)
       if (!old) return
       for (const it of agent.scripts.values()) {
-        if (it.acked >= it.events.length) continue
-        old.send(it.turn.request, it.acked + 1, ...Array.from({ length: 60 }, () => text('GHOST ')))
+        if (it.sent >= it.events.length) continue
+        const known = it.events.slice(0, it.sent)
+        old.send(it.turn.request, 1, ...known, ...Array.from({ length: 60 }, () => text('GHOST ')))
       }
       await sleep(20)
     } finally {

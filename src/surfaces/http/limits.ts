@@ -1,6 +1,9 @@
 import express, { type RequestHandler } from 'express'
 import { ThroughlineError } from '../../protocol/errors.js'
 
+/** A body that is too large is read and thrown away up to this size, so that its sender gets the 413. */
+const DISCARD_BYTES = 64 * 1024 * 1024
+
 /** Reads a JSON object of at most `maxBytes`. Other content is refused unread. */
 export const jsonBody = (maxBytes: number): RequestHandler[] => [
   refuseUnread(maxBytes),
@@ -15,7 +18,9 @@ function refuseUnread(maxBytes: number): RequestHandler {
   return (req, res, next) => {
     const length = Number(req.headers['content-length'] ?? 0)
     if (length > maxBytes) {
-      res.set('Connection', 'close') // else Node reads on to the end of what nobody wants
+      // a client that is still sending would meet a reset instead of the answer: hear it out, within reason
+      if (length <= DISCARD_BYTES) return void req.resume().once('end', () => next(new ThroughlineError('body_too_large')))
+      res.set('Connection', 'close')
       throw new ThroughlineError('body_too_large')
     }
     const hasBody = length > 0 || req.headers['transfer-encoding'] !== undefined
