@@ -127,7 +127,7 @@ export const SETTINGS = {
   }),
   AGENT_GRACE_MS: setting({
     group: 'agents',
-    default: '10000',
+    default: '15000',
     unit: 'ms',
     meaning: 'How long an agent whose connection broke may take to come back to its turn.',
     schema: ms(0),

@@ -99,7 +99,7 @@ export interface Core {
     given: { pool: string; title?: string; metadata?: Record<string, string>; once?: Once },
   ): Promise<{ session: Session; replayed: boolean }>
   session(owner: string, id: SessionId): Promise<Session>
-  /** Newest first; `before` is the `next` of the page before. */
+  /** Newest first; `before` is the `next` of the page before, `<created, ms>.<session id>`. */
   sessions(owner: string, page: { limit: number; before?: string }): Promise<{ sessions: Session[]; next: string | null }>
   /** Cancels what runs or waits and forgets the session. */
   deleteSession(owner: string, id: SessionId): Promise<void>

@@ -20,7 +20,8 @@ export async function createSession(
 ): Promise<void> {
   const pools = await knownPools(parts)
   if (!pools.some((pool) => pool.name === given.pool)) throw new ThroughlineError('model_not_found', { param: 'pool' })
-  await parts.store.sessions.create({ ...given, owner, nowMs: parts.clock.now() })
+  // Redis' own clock, not this replica's guess of it: the listing is in order over all replicas
+  await parts.store.sessions.create({ ...given, owner, nowMs: await parts.store.replicas.now() })
 }
 
 /** Pools that were configured, or that an agent has joined within a day. */
@@ -53,7 +54,7 @@ export async function listSessions(
   page: { limit: number; before?: string },
 ): Promise<{ sessions: Session[]; next: string | null }> {
   const sessions: Session[] = []
-  let before = page.before === undefined ? '+inf' : `(${page.before}`
+  let before = page.before
   for (;;) {
     const rows = await parts.store.sessions.list(owner, page.limit, before)
     for (const { id } of rows) {
@@ -64,8 +65,11 @@ export async function listSessions(
     }
     const last = rows.at(-1)
     if (!last || rows.length < page.limit) return { sessions, next: null }
-    if (sessions.length === page.limit) return { sessions, next: String(sessions.at(-1)!.createdAt) }
-    before = `(${last.createdAt}`
+    if (sessions.length === page.limit) {
+      const { id, createdAt } = sessions.at(-1)!
+      return { sessions, next: `${createdAt}.${id}` }
+    }
+    before = `${last.createdAt}.${last.id}`
   }
 }
 

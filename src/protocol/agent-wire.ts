@@ -107,7 +107,7 @@ export type ResendMessage = AckMessage
 export interface CancelMessage {
   session: SessionId
   request: RequestId
-  reason: 'cancelled' | 'failed' | 'ended' | 'superseded' | 'gone'
+  reason: 'cancelled' | 'ended' | 'superseded' | 'gone'
 }
 
 /** Agent → gateway `settled`: the handler of this request has returned; its place is free. */
@@ -124,7 +124,7 @@ export interface MoveMessage {
 
 /** Gateway → agent `notice`: a message of yours was not understood; it was dropped. */
 export interface NoticeMessage {
-  code: 'invalid_message' | 'event_too_large' | 'window_exceeded' | 'superseded'
+  code: 'invalid_message' | 'event_too_large' | 'superseded'
   message: string
   request?: RequestId
 }

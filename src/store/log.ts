@@ -60,6 +60,7 @@ export class Log {
     const said = <T extends AgentEvent['type']>(type: T) =>
       batch.events.findLast((e): e is Extract<AgentEvent, { type: T }> => e.type === type)
     const usage = said('usage')?.usage
+    const thread = said('thread')
     const [word, a, b, c] = await this.#scripts.run('append', sessionOf(batch.interaction), [
       batch.interaction,
       batch.request,
@@ -73,7 +74,8 @@ export class Log {
       end?.type ?? '',
       end?.type === 'failed' ? end.code : '',
       end?.type === 'failed' ? end.message : '',
-      said('thread')?.thread ?? '',
+      thread?.thread ?? '',
+      thread ? batch.first + batch.events.indexOf(thread) : 0,
       said('title')?.title ?? '',
       usage ? JSON.stringify(usage) : '',
       end?.type === 'completed' ? end.reason : '',

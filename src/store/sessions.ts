@@ -85,14 +85,19 @@ export class Sessions {
     return hash['owner'] === undefined ? undefined : toSession(id, hash)
   }
 
-  /** Ids of an owner's sessions, newest first, from below `before` (ms) on. Lines of sessions that expired are removed. */
-  async list(owner: string, limit: number, before: string): Promise<{ id: SessionId; createdAt: number }[]> {
+  /** Ids of an owner's sessions, newest first, after the one that `before` names as `<created, ms>.<id>`. */
+  async list(owner: string, limit: number, before?: string): Promise<{ id: SessionId; createdAt: number }[]> {
     const key = this.#keys.ownerSessions(owner)
-    const rows = await this.#db.run((redis) => redis.zrevrangebyscore(key, before, '-inf', 'WITHSCORES', 'LIMIT', 0, limit))
+    const [score = '+inf', last = ''] = before?.split('.') ?? []
+    // sessions of the same millisecond stand in order of their ids: the page may begin among them
+    const same = before === undefined ? 0 : await this.#db.run((redis) => redis.zcount(key, score, score))
+    const rows = await this.#db.run((redis) =>
+      redis.zrevrangebyscore(key, score, '-inf', 'WITHSCORES', 'LIMIT', 0, limit + same),
+    )
     const found: { id: SessionId; createdAt: number }[] = []
     const flat = rows.flat().map(String)
     for (let i = 0; i < flat.length; i += 2) found.push({ id: flat[i] as SessionId, createdAt: Number(flat[i + 1]) })
-    return found
+    return found.filter(({ id, createdAt }) => String(createdAt) !== score || id < last).slice(0, limit)
   }
 
   async unlist(owner: string, id: SessionId): Promise<void> {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { serve, TurnEnded, type Agent, type Handler, type ServeOptions, type Turn } from '../../src/sdk/agent.js'
 import { eventually } from '../support/eventually.js'
+import type { Refusal } from '../../src/protocol/agent-wire.js'
 import { newTurn, startScriptedGateway, told, type ScriptedGateway } from './scripted-gateway.js'
 
 /*
@@ -543,27 +544,36 @@ describe('move', () => {
     expect(on.gateway.seats).toHaveLength(2)
   })
 
-  test('a connection that breaks while the next one is made is not replaced twice', async () => {
-    await using on = await stage((turn) => turn.text('x'))
-    const old = await on.gateway.seat(0)
-    const go = gateOf()
-    on.gateway.answer = async () => (await go.promise, {})
-    old.move()
-    const next = await on.gateway.seat(1)
-    old.end('cut')
-    await eventually(() => old.closed)
-    go.resolve()
-    for (let i = 0; i < 5; i++) {
-      const turn = newTurn()
-      await eventually(() => {
-        next.turn(turn)
-        return told(on.gateway.log(turn.request)).end === 'completed'
-      })
-      await sleep(120) // longer altogether than the first back-off
-    }
-    expect(on.gateway.attempts).toBe(2)
-    expect(on.lines.join('\n')).not.toContain('lost')
-  })
+  test.each(['while the next one is made', 'after a first refusal'])(
+    'a connection that breaks %s is not replaced twice',
+    async (when) => {
+      await using on = await stage((turn) => turn.text('x'))
+      const old = await on.gateway.seat(0)
+      const go = gateOf()
+      const refused = when === 'after a first refusal'
+      on.gateway.answer = async (): Promise<Refusal | object> => {
+        if (refused && on.gateway.seats.length === 2)
+          return { ok: false, code: 'unavailable', message: 'draining', retry: true }
+        await go.promise
+        return {}
+      }
+      old.move()
+      if (refused) await eventually(() => on.gateway.seats[1]?.closed === true)
+      old.end('cut')
+      await eventually(() => old.closed)
+      const next = await on.gateway.seat(refused ? 2 : 1)
+      go.resolve()
+      for (let i = 0; i < 5; i++) {
+        const turn = newTurn()
+        await eventually(() => {
+          next.turn(turn)
+          return told(on.gateway.log(turn.request)).end === 'completed'
+        })
+        await sleep(120) // longer altogether than the first back-off
+      }
+      expect(on.gateway.attempts).toBe(refused ? 3 : 2)
+    },
+  )
 
   test('a refusal on the way leaves the old connection in use until a replica takes it', async () => {
     await using on = await stage((turn) => turn.text('x'))

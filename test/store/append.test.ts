@@ -229,3 +229,14 @@ test('no older connection, and no turn that is queued or over, is restored that 
   expect(await store.append(requestOf(id, 2), epoch, 1, [text('x')])).toEqual({ word: 'fenced', request })
   expect(await said(id)).toEqual([])
 })
+
+test('a thread that was forgotten does not come back with the repetition of what named it', async () => {
+  const { session, id, epoch, request } = await store.running()
+  const named = { type: 'thread', thread: 'T-1' } as const
+  await store.append(request, epoch, 1, [named])
+  await store.turns.forgetThread(id, request, epoch)
+  expect(await store.append(request, epoch, 1, [named, text('a')])).toMatchObject({ word: 'ok', after: 2 })
+  expect((await store.sessions.read(session))!.thread).toBe('')
+  await store.append(request, epoch, 2, [text('a'), { type: 'thread', thread: 'T-2' }])
+  expect((await store.sessions.read(session))!.thread).toBe('T-2')
+})

@@ -105,7 +105,7 @@ export async function startRedisCluster({ masters = 3 } = {}): Promise<RedisClus
         if (!info.includes('cluster_state:ok') || !info.includes(`cluster_known_nodes:${masters}`))
           throw new Error(info)
       }
-    })
+    }, { limitMs: 30_000 })
   } catch (err) {
     await stop()
     throw err

@@ -116,7 +116,6 @@ export function agentsDoor(
     }
 
     const link = socketLink(socket, hello.agent, hello.pool ?? null, parts.clock.now())
-    fleet.evict(link)
     const joined = await join(parts, links, pools, link, hello)
     const backlog: (() => void)[] = []
     const opened = holdBack(socket, backlog)
@@ -140,6 +139,7 @@ export function agentsDoor(
       },
       async open() {
         await joined.open()
+        fleet.evict(link)
         hear(parts, socket, joined.station)
         opened()
       },

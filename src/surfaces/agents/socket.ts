@@ -2,7 +2,7 @@ import type { Socket } from 'socket.io'
 import { z } from 'zod'
 import { Accepted, Events, Settled, type AgentToGateway, type GatewayToAgent, type NoticeMessage } from '../../protocol/agent-wire.js'
 import { MAX_EVENT_BYTES, type AgentEvent } from '../../protocol/events.js'
-import { sessionOf, type RequestId } from '../../protocol/ids.js'
+import { isRequestId, sessionOf, type RequestId } from '../../protocol/ids.js'
 import { fenced } from '../../core/deliver.js'
 import type { AgentLink } from '../../core/link.js'
 import type { Station } from '../../core/links.js'
@@ -48,7 +48,9 @@ export function hear(parts: Parts, socket: AgentSocket, station: Station): void 
   function parse<T>(schema: z.ZodType<T>, message: unknown): T | undefined {
     const parsed = schema.safeParse(message)
     if (parsed.success) return parsed.data
-    dropped('invalid_message', z.prettifyError(parsed.error).slice(0, 500))
+    const { request } = Object(message) as { request?: unknown }
+    const known = typeof request === 'string' && isRequestId(request) ? request : undefined
+    dropped('invalid_message', z.prettifyError(parsed.error).slice(0, 500), known)
     return undefined
   }
 
