@@ -5,7 +5,9 @@ import { redisOnPath } from '../src/local/redis-binary.js'
 /** Where and with what a run was made, a line each. */
 export async function machine(): Promise<string[]> {
   const packages = ['ioredis', 'socket.io', 'socket.io-client', '@socket.io/redis-adapter']
-  const versions = await Promise.all(packages.map(async (name) => `${name} ${await versionOf(`../node_modules/${name}`)}`))
+  const versions = await Promise.all(
+    packages.map(async (name) => `${name} ${await versionOf(`../node_modules/${name}`)}`),
+  )
   const redis = await redisOnPath().then(
     ({ name, version }) => `${name} ${version}`,
     () => 'Redis of the private copy',

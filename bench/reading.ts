@@ -1,10 +1,12 @@
-import { figure, millis, replicas, times, total, whole, type Findings } from './report.js'
+import { figure, millis, replicas, times, total, whole } from './figures.js'
+import type { Findings } from './findings.js'
 import type { Result } from './measure.js'
 
 /** What the figures say and do not say, with the figures of this run. */
 export function reading({ results }: Findings): string[] {
   const [little, moderate, , single, bursts, watched, flood] = results.map(({ byRig }) => byRig)
-  const added = (it: typeof little, than: 'Redis pub/sub' | 'Socket.IO relay') => millis(it!['Throughline'].p50 - it![than].p50)
+  const added = (it: typeof little, than: 'Redis pub/sub' | 'Socket.IO relay') =>
+    millis(it!['Throughline'].p50 - it![than].p50)
   const rate = (it: Result) => `${whole(it.events / it.seconds)} events/s`
   const perCore = (it: Result) => whole(1e6 / Math.max(it.cpu['replica A'] ?? NaN, it.cpu['replica B'] ?? NaN))
   const ours = single!['Throughline']

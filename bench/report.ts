@@ -1,18 +1,9 @@
+import { figure, millis, replicas, times, total, whole } from './figures.js'
+import type { Findings } from './findings.js'
 import type { Result } from './measure.js'
-import type { Stored } from './memory.js'
 import { reading } from './reading.js'
 import type { Part, RigName } from './rig.js'
 import type { Scenario } from './scenarios.js'
-
-export interface Findings {
-  date: string
-  machine: string[]
-  results: { scenario: Scenario; byRig: Record<RigName, Result> }[]
-  /** CPU time of each process of Throughline while nothing happens, µs per second. */
-  idle: Result['cpu']
-  rss: Record<'before' | 'after', Record<'replica A' | 'replica B', number | undefined>>
-  stored: Stored
-}
 
 const PARTS: Part[] = ['agent', 'replica A', 'Redis', 'replica B', 'viewers']
 
@@ -39,7 +30,14 @@ export function report(found: Findings): string {
     '',
     METHOD,
     '',
-    ...found.results.flatMap(({ scenario, byRig }) => [`## ${scenario.title}`, '', scenario.why, '', ...table(scenario, byRig), '']),
+    ...found.results.flatMap(({ scenario, byRig }) => [
+      `## ${scenario.title}`,
+      '',
+      scenario.why,
+      '',
+      ...table(scenario, byRig),
+      '',
+    ]),
     '## Throughline against the others',
     '',
     'Throughline divided by the baseline. For events/s more is better, for the rest less.',
@@ -104,23 +102,4 @@ function markdown(head: string[], rows: string[][]): string[] {
   return [line(head), line(head.map((_, i) => (i === 0 ? '---' : '--:'))), ...rows.map(line)]
 }
 
-export const replicas = ({ cpu }: Result): number | undefined =>
-  cpu['replica A'] === undefined ? undefined : cpu['replica A'] + cpu['replica B']!
-
-export const total = (cpu: Result['cpu']): number | undefined => {
-  const all = Object.values(cpu)
-  return all.length === 0 ? undefined : all.reduce((sum, each) => sum + each, 0)
-}
-
-export const times = (ours: number | undefined, theirs: number | undefined): string =>
-  ours === undefined || !theirs ? 'n/a' : `${figure(ours / theirs)}×`
-
-export const whole = (value: number): string => Math.round(value).toLocaleString('en')
-export const millis = (us: number): string => figure(us / 1000)
 const mega = (bytes: number | undefined): string => (bytes === undefined ? 'n/a' : `${whole(bytes / 1024 ** 2)} MiB`)
-
-/** Two digits that count, no more are true. */
-export function figure(value: number | undefined, none = 'n/a'): string {
-  if (value === undefined || Number.isNaN(value)) return none
-  return value >= 100 ? whole(value) : String(Number(value.toPrecision(2)))
-}

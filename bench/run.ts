@@ -4,12 +4,13 @@
  */
 import { writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Findings } from './findings.js'
 import { machine } from './machine.js'
 import { measure, measureIdle, type Result } from './measure.js'
 import { stored } from './memory.js'
 import { startPubSub } from './pubsub/rig.js'
 import { startRelay } from './relay/rig.js'
-import { report, type Findings } from './report.js'
+import { report } from './report.js'
 import type { Rig } from './rig.js'
 import { SCENARIOS, WARM_UP } from './scenarios.js'
 import { startThroughline } from './throughline/rig.js'
@@ -29,9 +30,7 @@ const tooLong = setTimeout(() => {
 const rigs: Rig[] = []
 try {
   for (const start of [startThroughline, startPubSub, startRelay]) rigs.push(await start())
-  const found = await findings(rigs)
-  const text = report(found)
-  if (process.env['BENCH_JSON']) await writeFile(process.env['BENCH_JSON'], JSON.stringify(found))
+  const text = report(await findings(rigs))
   console.log(text)
   await writeFile(new URL('./RESULTS.md', import.meta.url), text)
 } finally {

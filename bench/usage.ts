@@ -5,7 +5,9 @@ const TICK_MICROS = 10_000
 
 /** CPU time of a process so far, user and system, µs. Undefined where there is no /proc. */
 export function cpuMicros(pid: number): number | undefined {
-  const fields = read(`/proc/${pid}/stat`)?.replace(/^.*\) /s, '').split(' ')
+  const fields = read(`/proc/${pid}/stat`)
+    ?.replace(/^.*\) /s, '')
+    .split(' ')
   return fields && (Number(fields[11]) + Number(fields[12])) * TICK_MICROS
 }
 
@@ -17,7 +19,10 @@ export function rssBytes(pid: number): number | undefined {
 
 /** CPU time of the whole machine so far, µs: everything but idle and waiting for a disk. */
 export function machineCpuMicros(): number | undefined {
-  const fields = /^cpu +(.*)$/m.exec(read('/proc/stat') ?? '')?.[1]?.split(' ').map(Number)
+  const fields = /^cpu +(.*)$/m
+    .exec(read('/proc/stat') ?? '')?.[1]
+    ?.split(' ')
+    .map(Number)
   if (!fields) return undefined
   const [user, nice, system, , , irq, softirq, steal] = fields as [number, ...number[]]
   return (user! + nice! + system! + irq! + softirq! + steal!) * TICK_MICROS

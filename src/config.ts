@@ -22,10 +22,18 @@ const whole = (min: number, max: number) =>
 const port = whole(0, 65535)
 const ms = (min = 1) => whole(min, 31 * 24 * 3600_000)
 const text = z.string().min(1, 'must not be empty')
-const list = z.string().transform((value) => value.split(',').map((item) => item.trim()).filter(Boolean))
+const list = z.string().transform((value) =>
+  value
+    .split(',')
+    .map((item) => item.trim())
+    .filter(Boolean),
+)
 const named = z.string().transform((value, context) => {
   const keys: { name: string; key: string }[] = []
-  for (const item of value.split(',').map((part) => part.trim()).filter(Boolean)) {
+  for (const item of value
+    .split(',')
+    .map((part) => part.trim())
+    .filter(Boolean)) {
     const at = item.indexOf('=')
     if (at < 1 || item.length - at - 1 < 8)
       context.addIssue({ code: 'custom', message: 'must be name=key,name=key with keys of at least 8 characters' })
@@ -38,15 +46,30 @@ const setting = <T>(it: Setting<T>): Setting<T> => it
 
 /** Every setting of a replica. `docs/config.md` and `throughline config` show this table. */
 export const SETTINGS = {
-  PORT: setting({ group: 'http', default: '8080', meaning: 'Port of clients and agents; 0 takes a free one.', schema: port }),
+  PORT: setting({
+    group: 'http',
+    default: '8080',
+    meaning: 'Port of clients and agents; 0 takes a free one.',
+    schema: port,
+  }),
   HOST: setting({
     group: 'http',
     default: '',
     meaning: 'Address to listen on. Empty: all addresses when CLIENT_KEYS and AGENT_KEYS are set, else loopback only.',
     schema: z.string(),
   }),
-  OPS_PORT: setting({ group: 'http', default: '9090', meaning: 'Port of /livez, /readyz and /metrics; 0 takes a free one.', schema: port }),
-  OPS_HOST: setting({ group: 'http', default: '', meaning: 'Address of the ops port. Empty: as HOST.', schema: z.string() }),
+  OPS_PORT: setting({
+    group: 'http',
+    default: '9090',
+    meaning: 'Port of /livez, /readyz and /metrics; 0 takes a free one.',
+    schema: port,
+  }),
+  OPS_HOST: setting({
+    group: 'http',
+    default: '',
+    meaning: 'Address of the ops port. Empty: as HOST.',
+    schema: z.string(),
+  }),
   CLIENT_KEYS: setting({
     group: 'http',
     default: '',
@@ -122,7 +145,8 @@ export const SETTINGS = {
     group: 'agents',
     default: '15000',
     unit: 'ms',
-    meaning: 'How long a lease lives without renewal (renewed three times as often): bounds a loss of replica and agent together.',
+    meaning:
+      'How long a lease lives without renewal (renewed three times as often): bounds a loss of replica and agent together.',
     schema: ms(300),
   }),
   AGENT_GRACE_MS: setting({
@@ -136,7 +160,8 @@ export const SETTINGS = {
     group: 'agents',
     default: '5000',
     unit: 'ms',
-    meaning: 'A turn that the agent has not accepted after this time is sent again; after three times the connection is closed.',
+    meaning:
+      'A turn that the agent has not accepted after this time is sent again; after three times the connection is closed.',
     schema: ms(50),
   }),
   MAX_ATTEMPTS: setting({
@@ -149,7 +174,8 @@ export const SETTINGS = {
   ON_AGENT_LOSS: setting({
     group: 'agents',
     default: 'fail',
-    meaning: 'An agent lost after its first output: fail the turn (agent_disconnected), or retry it from the start (reset).',
+    meaning:
+      'An agent lost after its first output: fail the turn (agent_disconnected), or retry it from the start (reset).',
     schema: z.enum(['fail', 'retry']),
   }),
 
@@ -171,7 +197,8 @@ export const SETTINGS = {
     group: 'turns',
     default: '300000',
     unit: 'ms',
-    meaning: 'An agent that says nothing for so long fails its turn with agent_silent; a tool call in progress excuses it.',
+    meaning:
+      'An agent that says nothing for so long fails its turn with agent_silent; a tool call in progress excuses it.',
     schema: ms(),
   }),
   TOOL_LIMIT_MS: setting({

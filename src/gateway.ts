@@ -182,8 +182,14 @@ export async function startGateway(config: Config, log: Logger, version: string)
       opsPort: (ops.address() as AddressInfo).port,
     }
     if (config.http.keyless)
-      log.warn({ event: 'keyless' }, 'CLIENT_KEYS or AGENT_KEYS are not set: listening on loopback only, no key is asked for')
-    log.info({ event: 'ready', ...address, host: config.http.host, redis: config.redisUrl.replace(/\/\/[^@/]*@/, '//***@') }, 'ready')
+      log.warn(
+        { event: 'keyless' },
+        'CLIENT_KEYS or AGENT_KEYS are not set: listening on loopback only, no key is asked for',
+      )
+    log.info(
+      { event: 'ready', ...address, host: config.http.host, redis: config.redisUrl.replace(/\/\/[^@/]*@/, '//***@') },
+      'ready',
+    )
 
     return {
       replica: config.replica,

@@ -22,7 +22,10 @@ program
   .command('serve')
   .description('run one replica, configured by environment variables (see: throughline config)')
   .action(async () => {
-    const [{ serve }, { exitWithParent }] = await Promise.all([import('./cli/serve.js'), import('./local/exit-with-parent.js')])
+    const [{ serve }, { exitWithParent }] = await Promise.all([
+      import('./cli/serve.js'),
+      import('./local/exit-with-parent.js'),
+    ])
     exitWithParent()
     process.exitCode = await serve(stop.signal, kill.signal)
     setTimeout(() => process.exit(), 1000).unref() // whatever still lingers must not keep a drained replica
@@ -67,7 +70,10 @@ program
   .command('config')
   .description('print every setting with its value, default, unit and meaning; secrets masked')
   .action(async () => {
-    const [{ configTable }, { readConfig, ConfigError }] = await Promise.all([import('./cli/config.js'), import('./config.js')])
+    const [{ configTable }, { readConfig, ConfigError }] = await Promise.all([
+      import('./cli/config.js'),
+      import('./config.js'),
+    ])
     console.log(configTable())
     try {
       readConfig()

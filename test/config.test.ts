@@ -19,8 +19,20 @@ test('without any variable everything has its default, and only this machine may
 })
 
 test('all mistakes are told at once, each with the name of its variable', () => {
-  const problems = problemsOf({ PORT: 'eighty', DRAIN_MS: '-1', ON_AGENT_LOSS: 'shrug', CLIENT_KEYS: 'nokey', POOLS: 'a b' })
-  expect(problems.map((problem) => problem.split(':')[0])).toEqual(['PORT', 'CLIENT_KEYS', 'POOLS', 'ON_AGENT_LOSS', 'DRAIN_MS'])
+  const problems = problemsOf({
+    PORT: 'eighty',
+    DRAIN_MS: '-1',
+    ON_AGENT_LOSS: 'shrug',
+    CLIENT_KEYS: 'nokey',
+    POOLS: 'a b',
+  })
+  expect(problems.map((problem) => problem.split(':')[0])).toEqual([
+    'PORT',
+    'CLIENT_KEYS',
+    'POOLS',
+    'ON_AGENT_LOSS',
+    'DRAIN_MS',
+  ])
 })
 
 test('an address that others can reach is refused until both kinds of keys are set', () => {

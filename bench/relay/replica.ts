@@ -23,5 +23,6 @@ io.on('connection', (socket) => {
 })
 
 answerOrders({
-  listen: () => new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port))),
+  listen: () =>
+    new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port))),
 })

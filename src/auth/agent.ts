@@ -6,7 +6,9 @@ export interface AgentPrincipal {
 }
 
 /** Tells what an agent's key allows; undefined for a key that is none. Without configured keys anything goes. */
-export function agentAuth(keys: { name: string; key: string }[]): (key: string | undefined) => AgentPrincipal | undefined {
+export function agentAuth(
+  keys: { name: string; key: string }[],
+): (key: string | undefined) => AgentPrincipal | undefined {
   const known = keys.map(({ name, key }) => ({ hash: hashKey(key), value: { pools: name.split('|') } }))
   return (key) => {
     if (known.length === 0) return { pools: ['*'] }

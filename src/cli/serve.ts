@@ -31,7 +31,10 @@ export async function serve(stop: AbortSignal, kill: AbortSignal): Promise<numbe
   } catch (err) {
     const taken = (err as NodeJS.ErrnoException).code === 'EADDRINUSE'
     if (!taken && !(err instanceof RedisRequired)) throw err
-    log.fatal({ event: 'not_started' }, taken ? `${(err as Error).message}: choose another PORT or OPS_PORT` : (err as Error).message)
+    log.fatal(
+      { event: 'not_started' },
+      taken ? `${(err as Error).message}: choose another PORT or OPS_PORT` : (err as Error).message,
+    )
     return EXIT_CONFIG
   }
   if (!stop.aborted) await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }))

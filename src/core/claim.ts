@@ -10,7 +10,12 @@ import type { Parts } from './parts.js'
  * free agent races to one script; who pops a session has it.
  */
 export function pullsFor(parts: Parts, station: Station): () => void {
-  return coalesced('claim', () => claim(parts, station), parts.observe, () => station.free === 0)
+  return coalesced(
+    'claim',
+    () => claim(parts, station),
+    parts.observe,
+    () => station.free === 0,
+  )
 }
 
 async function claim(parts: Parts, station: Station): Promise<void> {

@@ -9,7 +9,7 @@ export function coalesced(what: string, work: () => Promise<void>, observe: Obse
   let running = false
   let again = false
   async function run(): Promise<void> {
-    for (let failures = 0; again && !ended(); ) {
+    for (let failures = 0; again && !ended();) {
       again = false
       try {
         await work()
@@ -36,4 +36,5 @@ export function coalesced(what: string, work: () => Promise<void>, observe: Obse
 export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 /** 100 ms doubling to 2 s, jittered. */
-export const backOff = (failures: number): number => Math.min(50 * 2 ** Math.min(failures, 6), 2000) * (0.5 + Math.random() / 2)
+export const backOff = (failures: number): number =>
+  Math.min(50 * 2 ** Math.min(failures, 6), 2000) * (0.5 + Math.random() / 2)

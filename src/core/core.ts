@@ -54,8 +54,7 @@ export interface Interaction {
  * its tail, or the log has expired), the state as a whole. Ends by itself after the last event of the turn.
  */
 export type Followed =
-  | { type: 'events'; events: LogEvent[]; incarnation: string }
-  | { type: 'snapshot'; turn: Turn; cursor: Cursor }
+  { type: 'events'; events: LogEvent[]; incarnation: string } | { type: 'snapshot'; turn: Turn; cursor: Cursor }
 
 /** A message to a session, or to a new session of a pool. */
 export interface NewMessage {
@@ -100,7 +99,10 @@ export interface Core {
   ): Promise<{ session: Session; replayed: boolean }>
   session(owner: string, id: SessionId): Promise<Session>
   /** Newest first; `before` is the `next` of the page before, `<created, ms>.<session id>`. */
-  sessions(owner: string, page: { limit: number; before?: string }): Promise<{ sessions: Session[]; next: string | null }>
+  sessions(
+    owner: string,
+    page: { limit: number; before?: string },
+  ): Promise<{ sessions: Session[]; next: string | null }>
   /** Cancels what runs or waits and forgets the session. */
   deleteSession(owner: string, id: SessionId): Promise<void>
   /** The turns of a session, oldest first, the queued ones last. */

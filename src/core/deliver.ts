@@ -36,7 +36,12 @@ export async function hold(
     stop: () => {},
   }
   const gone = () => station.closed || station.holds.get(session) !== it
-  it.deliver = coalesced('deliver', () => (gone() ? Promise.resolve() : deliver(parts, station, it)), parts.observe, gone)
+  it.deliver = coalesced(
+    'deliver',
+    () => (gone() ? Promise.resolve() : deliver(parts, station, it)),
+    parts.observe,
+    gone,
+  )
   station.holds.set(session, it)
   if (lease.resumed) begin(parts, station, it, lease.resumed)
   const wake = await parts.store.bus.listen(parts.store.keys.wake(session), { message: it.deliver, look: it.deliver })

@@ -52,7 +52,7 @@ export async function drain(
 }
 
 async function until(done: () => boolean, limitMs: number): Promise<void> {
-  for (const end = Date.now() + limitMs; !done() && Date.now() < end; ) await pause(20)
+  for (const end = Date.now() + limitMs; !done() && Date.now() < end;) await pause(20)
 }
 
 function shuffled<T>(items: T[]): T[] {

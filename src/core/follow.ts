@@ -48,7 +48,7 @@ export async function* follow(
       continue
     }
     cursor = { n: cursor.n, incarnation: head.incarnation }
-    for (let more = true; more && !signal.aborted; ) {
+    for (let more = true; more && !signal.aborted;) {
       const events = await persist(parts, signal, () => store.log.read(id, cursor.n))
       if (signal.aborted) return
       more = events.length === PAGE
@@ -166,9 +166,13 @@ class Live implements Disposable {
 }
 
 /** Tries again while Redis is away, for at most LIVE_OUTAGE_MS. */
-async function persist<T>({ settings }: Pick<Parts, 'settings'>, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+async function persist<T>(
+  { settings }: Pick<Parts, 'settings'>,
+  signal: AbortSignal,
+  work: () => Promise<T>,
+): Promise<T> {
   const giveUpAt = Date.now() + settings.liveOutageMs
-  for (let failures = 0; ; ) {
+  for (let failures = 0; ;) {
     try {
       return await work()
     } catch (err) {

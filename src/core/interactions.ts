@@ -40,7 +40,10 @@ export async function readInteraction(
 }
 
 /** An interaction as its owner sees it, with the answer so far. */
-export async function viewInteraction({ store }: Pick<Parts, 'store'>, stored: StoredInteraction): Promise<Interaction> {
+export async function viewInteraction(
+  { store }: Pick<Parts, 'store'>,
+  stored: StoredInteraction,
+): Promise<Interaction> {
   const entries = stored.output ?? (stored.tip > 0 ? (await foldLog(store.log, stored.id)).entries : [])
   return {
     id: stored.id,

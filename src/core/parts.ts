@@ -36,10 +36,7 @@ export interface Parts {
 /** A turn that waits for an agent is looked at again after this time, ms. */
 export const LOOK_SOON_MS = 5000
 
-export const deadlinesOf = (
-  settings: CoreSettings,
-  away: { awayUntil: number; awayForMs: number },
-): Deadlines => ({
+export const deadlinesOf = (settings: CoreSettings, away: { awayUntil: number; awayForMs: number }): Deadlines => ({
   agentWaitMs: settings.agentWaitMs,
   staleAfterMs: settings.staleAfterMs,
   agentSilentMs: settings.agentSilentMs,

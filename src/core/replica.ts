@@ -49,7 +49,8 @@ export function startReplica(
     const judged = await sweep(parts, judge)
     if (judged === undefined) return
     observe.metrics.sweeps.inc({ by: 'watchdog' })
-    if (last !== 0) observe.log.warn({ event: 'sweep_overdue', ageMs: clock.now() - last, judged }, 'no sweep had run, swept')
+    if (last !== 0)
+      observe.log.warn({ event: 'sweep_overdue', ageMs: clock.now() - last, judged }, 'no sweep had run, swept')
   }
 
   const loops = [

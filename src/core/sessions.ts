@@ -6,7 +6,11 @@ import type { Parts } from './parts.js'
 import { seal } from './seal.js'
 
 /** A session of this owner; a stranger's does not exist. Throws `not_found`. */
-export async function ownedSession({ store }: Pick<Parts, 'store'>, owner: string, id: SessionId): Promise<StoredSession> {
+export async function ownedSession(
+  { store }: Pick<Parts, 'store'>,
+  owner: string,
+  id: SessionId,
+): Promise<StoredSession> {
   const session = await store.sessions.read(id)
   if (!session || session.owner !== owner) throw new ThroughlineError('not_found')
   return session

@@ -27,7 +27,10 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     })
   }
   // the deadline first: a crash in between leaves a line that the sweep finds idle
-  await store.deadlines.look(ids.interaction, clock.now() + Math.min(LOOK_SOON_MS, settings.agentWaitMs, settings.staleAfterMs))
+  await store.deadlines.look(
+    ids.interaction,
+    clock.now() + Math.min(LOOK_SOON_MS, settings.agentWaitMs, settings.staleAfterMs),
+  )
   const answer = await store.sessions.submit({
     interaction: ids.interaction,
     session: ids.session,

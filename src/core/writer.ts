@@ -48,7 +48,11 @@ export class Writer {
   #alive = false
 
   /** `after`: the agent's last event that the log has. */
-  constructor(parts: Parts, turn: { request: RequestId; pool: string; after: number; epoch: () => number }, on: WriterEvents) {
+  constructor(
+    parts: Parts,
+    turn: { request: RequestId; pool: string; after: number; epoch: () => number },
+    on: WriterEvents,
+  ) {
     this.#parts = parts
     this.request = turn.request
     this.#pool = turn.pool
@@ -93,7 +97,7 @@ export class Writer {
   }
 
   async #run(): Promise<void> {
-    for (let failures = 0; !this.#stopped && (this.#queue.length > 0 || this.#alive); ) {
+    for (let failures = 0; !this.#stopped && (this.#queue.length > 0 || this.#alive);) {
       const batch = this.#batch()
       try {
         await this.#write(batch)

@@ -65,7 +65,13 @@ export class Observe {
     this.log.warn({ event: 'log_rewound', ...ids }, 'Redis lost the tail of a log, the agent sends it again')
   }
 
-  agentJoined(fields: { agent: string; connection: string; pool: string | null; capacity: number; resumed: number }): void {
+  agentJoined(fields: {
+    agent: string
+    connection: string
+    pool: string | null
+    capacity: number
+    resumed: number
+  }): void {
     this.log.info({ event: 'agent_joined', ...fields }, 'agent connected')
   }
 

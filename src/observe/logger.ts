@@ -12,7 +12,16 @@ export function createLogger(
       level: settings.level,
       base: { replica: settings.replica, version: settings.version },
       redact: {
-        paths: ['key', 'token', 'authorization', '*.key', '*.token', '*.authorization', '*.headers.authorization', '*.password'],
+        paths: [
+          'key',
+          'token',
+          'authorization',
+          '*.key',
+          '*.token',
+          '*.authorization',
+          '*.headers.authorization',
+          '*.password',
+        ],
         censor: '[redacted]',
       },
     },

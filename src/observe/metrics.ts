@@ -22,7 +22,12 @@ export function createMetrics() {
   collectDefaultMetrics({ register: registry })
   return {
     registry,
-    turnsStarted: new Counter({ name: 'throughline_messages_total', help: 'Messages accepted', labelNames: ['pool'], registers }),
+    turnsStarted: new Counter({
+      name: 'throughline_messages_total',
+      help: 'Messages accepted',
+      labelNames: ['pool'],
+      registers,
+    }),
     turnsEnded: new Counter({
       name: 'throughline_turns_ended_total',
       help: 'Turns that ended here, by status and reason',
@@ -43,7 +48,12 @@ export function createMetrics() {
       registers,
     }),
     events: new Counter({ name: 'throughline_events_appended_total', help: 'Events written to logs', registers }),
-    appends: new Counter({ name: 'throughline_appends_total', help: 'Append calls, by answer', labelNames: ['answer'], registers }),
+    appends: new Counter({
+      name: 'throughline_appends_total',
+      help: 'Append calls, by answer',
+      labelNames: ['answer'],
+      registers,
+    }),
     appendSeconds: new Histogram({
       name: 'throughline_append_seconds',
       help: 'One append in Redis',
@@ -75,7 +85,12 @@ export function createMetrics() {
       buckets: REQUEST_SECONDS,
       registers,
     }),
-    streams: new Gauge({ name: 'throughline_streams_open', help: 'HTTP streams open', labelNames: ['surface'], registers }),
+    streams: new Gauge({
+      name: 'throughline_streams_open',
+      help: 'HTTP streams open',
+      labelNames: ['surface'],
+      registers,
+    }),
     streamsClosed: new Counter({
       name: 'throughline_streams_closed_total',
       help: 'HTTP streams closed, by how',

@@ -55,7 +55,11 @@ export const ERRORS = {
     retryAfterS: 5,
     sentence: 'The session has as many waiting messages as it may hold. Wait for a turn to end, or cancel one.',
   },
-  internal: { status: 500, retry: true, sentence: 'A bug in the gateway. The log line with this request id says more.' },
+  internal: {
+    status: 500,
+    retry: true,
+    sentence: 'A bug in the gateway. The log line with this request id says more.',
+  },
   turn_failed: { status: 502, retry: false, sentence: 'The agent did not finish the turn; the message says why.' },
   store_unavailable: {
     status: 503,

@@ -98,7 +98,7 @@ export function split(event: AgentEvent, maxUnits = 32 * 1024): AgentEvent[] {
   if ((event.type !== 'entry.append' && event.type !== 'entry.replace') || event.text.length <= maxUnits) return [event]
   const pieces: AgentEvent[] = []
   const atMost = Math.max(maxUnits, 2)
-  for (let from = 0; from < event.text.length; ) {
+  for (let from = 0; from < event.text.length;) {
     let to = Math.min(from + atMost, event.text.length)
     const last = event.text.charCodeAt(to - 1)
     if (to < event.text.length && last >= 0xd800 && last <= 0xdbff) to-- // a high surrogate stays with its low one

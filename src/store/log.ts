@@ -100,9 +100,7 @@ export class Log {
 
   /** At most `limit` events after number `after`. */
   async read(id: InteractionId, after: number, limit = PAGE): Promise<LogEvent[]> {
-    const rows = await this.#db.run((redis) =>
-      redis.xrange(this.#keys.log(id), `(${after}-0`, '+', 'COUNT', limit),
-    )
+    const rows = await this.#db.run((redis) => redis.xrange(this.#keys.log(id), `(${after}-0`, '+', 'COUNT', limit))
     return (rows as [string, string[]][]).map(([entryId, fields]) =>
       decode(Number.parseInt(entryId, 10), Number(fields[3]), fields[1]!),
     )

@@ -101,7 +101,13 @@ export class Pools {
 
   async took(pool: string, agent: string, sessions: SessionId[]): Promise<void> {
     const key = this.#keys.agentSessions(pool, agent)
-    await this.#db.run((redis) => redis.multi().sadd(key, ...sessions).pexpire(key, this.#ttlMs).exec())
+    await this.#db.run((redis) =>
+      redis
+        .multi()
+        .sadd(key, ...sessions)
+        .pexpire(key, this.#ttlMs)
+        .exec(),
+    )
   }
 
   async gaveUp(pool: string, agent: string, session: SessionId): Promise<void> {

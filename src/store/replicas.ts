@@ -28,9 +28,19 @@ export class Replicas {
   async beat(report: ReplicaReport, nowMs: number): Promise<void> {
     const key = this.#keys.replica(report.id)
     const fields = Object.entries({ ...report, beatAt: nowMs }).flatMap(([k, v]) => [k, String(v)])
-    await this.#db.run((redis) => redis.multi().hset(key, ...fields).pexpire(key, this.#ttlMs).exec())
     await this.#db.run((redis) =>
-      redis.multi().zadd(this.#keys.replicas, nowMs, report.id).pexpire(this.#keys.replicas, this.#ttlMs * 10).exec(),
+      redis
+        .multi()
+        .hset(key, ...fields)
+        .pexpire(key, this.#ttlMs)
+        .exec(),
+    )
+    await this.#db.run((redis) =>
+      redis
+        .multi()
+        .zadd(this.#keys.replicas, nowMs, report.id)
+        .pexpire(this.#keys.replicas, this.#ttlMs * 10)
+        .exec(),
     )
   }
 

@@ -26,5 +26,8 @@ export async function requireRedis(redis: Connection, url: string, log: RedisLog
     throw new RedisRequired(`Redis at ${shown} is version ${version}; 7.0 or newer is needed for sharded pub/sub.`)
   const policy = /maxmemory_policy:(\S+)/.exec(info)?.[1]
   if (policy && policy !== 'noeviction')
-    log.warn({ policy }, 'Redis may evict keys when memory is full, and conversations with them: set maxmemory-policy noeviction')
+    log.warn(
+      { policy },
+      'Redis may evict keys when memory is full, and conversations with them: set maxmemory-policy noeviction',
+    )
 }

@@ -65,6 +65,12 @@ export function openStore(
     threads: new Threads(db, keys, settings.sessionTtlMs),
     replicas: new Replicas(db, keys, settings.replicaTtlMs),
     once: new OnceIndex(db, keys),
-    bus: new Bus(subscriber, commands, { channel: keys.probe(replica), everyMs: settings.probeEveryMs }, settings.redisDeadlineMs, log),
+    bus: new Bus(
+      subscriber,
+      commands,
+      { channel: keys.probe(replica), everyMs: settings.probeEveryMs },
+      settings.redisDeadlineMs,
+      log,
+    ),
   }
 }

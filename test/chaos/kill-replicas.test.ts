@@ -20,7 +20,13 @@ test('200 sessions × 500 deltas while a replica is killed every 2 s: each ends 
     replicas: 3,
     processes: true,
     redisUrl: redis.url,
-    env: { SWEEP_EVERY_MS: '1000', AGENT_GRACE_MS: '20000', LEASE_TTL_MS: '30000', LOG_LEVEL: 'warn', MAX_ATTEMPTS: '50' },
+    env: {
+      SWEEP_EVERY_MS: '1000',
+      AGENT_GRACE_MS: '20000',
+      LEASE_TTL_MS: '30000',
+      LOG_LEVEL: 'warn',
+      MAX_ATTEMPTS: '50',
+    },
   })
   const proxy = await startProxy({
     port: 0,
@@ -70,7 +76,10 @@ test('200 sessions × 500 deltas while a replica is killed every 2 s: each ends 
     return { i, interaction, session, seen }
   })
   const late = new AbortController()
-  const limit = sleep(LIMIT_MS, undefined, { signal: late.signal }).then(() => stop.abort(), () => {})
+  const limit = sleep(LIMIT_MS, undefined, { signal: late.signal }).then(
+    () => stop.abort(),
+    () => {},
+  )
   const done = await Promise.all(clients)
   late.abort()
   await limit

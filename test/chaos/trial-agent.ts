@@ -85,10 +85,12 @@ export class TrialAgent {
   #adopt(connection: RawAgent): void {
     this.#connection = connection
     connection.socket.on('turn', (turn) => {
-      if (!this.scripts.has(turn.request)) this.scripts.set(turn.request, { turn, events: this.#say(turn), acked: 0, sent: 0 })
+      if (!this.scripts.has(turn.request))
+        this.scripts.set(turn.request, { turn, events: this.#say(turn), acked: 0, sent: 0 })
     })
     for (const turn of connection.turns)
-      if (!this.scripts.has(turn.request)) this.scripts.set(turn.request, { turn, events: this.#say(turn), acked: 0, sent: 0 })
+      if (!this.scripts.has(turn.request))
+        this.scripts.set(turn.request, { turn, events: this.#say(turn), acked: 0, sent: 0 })
     connection.socket.on('ack', ({ request, after }) => {
       const it = this.scripts.get(request)
       if (it) it.acked = Math.max(it.acked, after)

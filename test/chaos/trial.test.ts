@@ -52,7 +52,11 @@ const SMALL: TrialOptions = { ...FULL, sessions: 8, events: 200, viewersPerSessi
 
 test('the trial fails without the fence: a superseded connection writes into the log', async () => {
   const changes = [
-    { file: 'store/lua/append.lua', cut: /if get\(session, 'epoch'\) ~= ARGV\[5\] then return \{ 'superseded'[^\n]*\n/, put: '' },
+    {
+      file: 'store/lua/append.lua',
+      cut: /if get\(session, 'epoch'\) ~= ARGV\[5\] then return \{ 'superseded'[^\n]*\n/,
+      put: '',
+    },
     // closing the old connection is a courtesy and often comes first; the fence must not depend on it
     { file: 'surfaces/agents/fleet.js', cut: /link\.close\('superseded'\)/, put: 'void link' },
   ]

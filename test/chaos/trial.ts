@@ -54,7 +54,10 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     ...Array.from({ length: options.events - 1 }, (_, i) => text(`${turn.input}.${i} `)),
     completed,
   ]
-  const answer = (input: string) => said({ input }).map((event) => (event.type === 'entry.append' ? event.text : '')).join('')
+  const answer = (input: string) =>
+    said({ input })
+      .map((event) => (event.type === 'entry.append' ? event.text : ''))
+      .join('')
 
   const agents = Array.from(
     { length: options.agents },
@@ -74,20 +77,24 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     const i = Math.floor(viewers.length % options.sessions)
     const first = Math.floor(Math.random() * 3)
     const order = [urls[first]!, urls[(first + 1) % 3]!, urls[(first + 2) % 3]!]
-    viewers.push({ input: `s${i}`, seen: watch(order, posted[i]!.interaction, { signal: stop.signal, giveUpMs: 60_000 }) })
+    viewers.push({
+      input: `s${i}`,
+      seen: watch(order, posted[i]!.interaction, { signal: stop.signal, giveUpMs: 60_000 }),
+    })
   }
 
   const deadline = Date.now() + options.limitMs
   const wanted = options.sessions * options.viewersPerSession
   const total = options.sessions * (options.events - LAST_WORDS)
-  const sent = () => agents.reduce((sum, agent) => sum + [...agent.scripts.values()].reduce((n, it) => n + it.acked, 0), 0)
+  const sent = () =>
+    agents.reduce((sum, agent) => sum + [...agent.scripts.values()].reduce((n, it) => n + it.acked, 0), 0)
   const plan = shuffled([
     ...Array<'connection'>(options.connectionKills).fill('connection'),
     ...Array<'redis'>(options.redisKills).fill('redis'),
     ...Array<'ghost'>(options.ghosts).fill('ghost'),
   ])
   const acts = plan.length
-  for (let done = 0; Date.now() < deadline; ) {
+  for (let done = 0; Date.now() < deadline;) {
     const progress = sent() / total
     while (viewers.length < wanted * Math.min(1, progress * 1.1 + 0.1)) join()
     if (plan.length > 0 && progress > (acts - plan.length + 0.5) / (acts + 1)) {
@@ -125,7 +132,9 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     const base = `${net.prefix}{${session}}`
     const rows = await eventually(() => net.redis.xrange(`${base}:log:${interaction}`, '-', '+'), { limitMs: 10_000 })
     const events = rows.map(([, fields]) => JSON.parse(fields[1]!) as AgentEvent)
-    const ends = events.filter((e) => e.type === 'completed' || e.type === 'failed' || (e.type as string) === 'cancelled')
+    const ends = events.filter(
+      (e) => e.type === 'completed' || e.type === 'failed' || (e.type as string) === 'cancelled',
+    )
     if (ends.length === 1) ended++
     const written = events.map((e) => (e.type === 'entry.append' ? e.text : '')).join('')
     if (written === answer(`s${i}`) && ends.length === 1 && ends[0]!.type === 'completed') exactLogs++
@@ -136,8 +145,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     ended,
     viewers: viewers.length,
     exactViewers: viewers.filter(
-      ({ input, seen }) =>
-        outputText(seen.turn) === answer(input) && seen.turn.status === 'completed' && inOrder(seen),
+      ({ input, seen }) => outputText(seen.turn) === answer(input) && seen.turn.status === 'completed' && inOrder(seen),
     ).length,
     fenced: net.logged('late_event_fenced').length,
     moves: agents.reduce((sum, agent) => sum + agent.moves, 0),
@@ -167,5 +175,8 @@ const inOrder = (seen: Seen): boolean =>
   seen.snapshots > 0 || seen.events.every((event, i) => event.n === seen.events[0]!.n + i)
 
 function shuffled<T>(items: T[]): T[] {
-  return items.map((item) => ({ item, at: Math.random() })).sort((a, b) => a.at - b.at).map(({ item }) => item)
+  return items
+    .map((item) => ({ item, at: Math.random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ item }) => item)
 }

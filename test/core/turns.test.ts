@@ -133,9 +133,7 @@ test('a turn that is not accepted is sent again with the same request id, then g
 test('the same Idempotency-Key is the same interaction, on any replica, at the same time', async () => {
   await using net = await startNetwork({ replicas: 2 })
   const key = { 'idempotency-key': 'abc-1' }
-  const posted = await Promise.all(
-    [0, 1, 0, 1, 0].map((i) => post(net.url(i), { pool: 'coder' }, 'once', {}, key)),
-  )
+  const posted = await Promise.all([0, 1, 0, 1, 0].map((i) => post(net.url(i), { pool: 'coder' }, 'once', {}, key)))
   expect(new Set(posted.map((p) => p.interaction)).size).toBe(1)
   const other = await api(net.url(0), '/messages', { pool: 'coder', text: 'different' }, { headers: key })
   expect(other.status).toBe(422)
@@ -151,7 +149,11 @@ test('a thread that cannot be loaded is forgotten and the turn delivered again w
   const { interaction } = await post(net.url(0), { session }, 'second')
   const second = await agent.turn(1)
   expect(second.thread).toBe('T-9')
-  const released = { type: 'failed', code: 'thread_load_error', message: 'Failed to load thread: entity released' } as const
+  const released = {
+    type: 'failed',
+    code: 'thread_load_error',
+    message: 'Failed to load thread: entity released',
+  } as const
   agent.send(second.request, 1, released)
   const third = await agent.turn(2)
   expect(third).toMatchObject({ interaction, thread: null, attempt: 2 })

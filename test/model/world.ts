@@ -41,7 +41,13 @@ export class World {
   static readonly walked = new Set<string>()
 
   readonly turns = new Map<InteractionId, ModelTurn>()
-  readonly agents = ['one', 'two'].map((name): ModelAgent => ({ name, epoch: 0, request: '', heard: '', said: new Map() }))
+  readonly agents = ['one', 'two'].map((name): ModelAgent => ({
+    name,
+    epoch: 0,
+    request: '',
+    heard: '',
+    said: new Map(),
+  }))
   queue: InteractionId[] = []
   current: InteractionId | '' = ''
   epoch = 0
@@ -93,7 +99,8 @@ export class World {
   end(turn: ModelTurn, verb: 'finish' | 'fail' | 'cancel'): InteractionId | '' {
     this.queue = this.queue.filter((id) => id !== turn.id)
     this.become(turn, verb)
-    if (verb !== 'finish' && (verb === 'cancel' || turn.log.at(-1) !== 'failed')) turn.log.push(verb === 'fail' ? 'failed' : 'cancelled')
+    if (verb !== 'finish' && (verb === 'cancel' || turn.log.at(-1) !== 'failed'))
+      turn.log.push(verb === 'fail' ? 'failed' : 'cancelled')
     if (this.current !== turn.id) return ''
     this.current = ''
     const following = this.queue.shift()
@@ -159,7 +166,14 @@ export class World {
     for (const it of real.turns) {
       const turn = this.turn(it.id)
       const { status, attempt, request, agentTip } = turn
-      expect({ id: it.id, status: it.status, attempt: it.attempt, request: it.request, agentTip: it.agentTip, tip: it.tip }).toEqual({
+      expect({
+        id: it.id,
+        status: it.status,
+        attempt: it.attempt,
+        request: it.request,
+        agentTip: it.agentTip,
+        tip: it.tip,
+      }).toEqual({
         id: turn.id,
         status,
         attempt,
@@ -168,14 +182,21 @@ export class World {
         tip: turn.log.length,
       })
       expect(it.log.map((event) => event.n)).toEqual(turn.log.map((_, i) => i + 1))
-      expect(it.log.map((event, i) => (typeof turn.log[i] === 'string' ? event.type : withoutPlace(event)))).toEqual(turn.log)
+      expect(it.log.map((event, i) => (typeof turn.log[i] === 'string' ? event.type : withoutPlace(event)))).toEqual(
+        turn.log,
+      )
       expect(it.log.filter((event) => TERMINAL_EVENTS.has(event.type))).toHaveLength(isTerminal(status) ? 1 : 0)
       expect(it.folded.status).toBe(status)
       expect(it.folded.attempt).toBe(attempt)
     }
     const inFlight = real.turns.filter((it) => !isTerminal(it.status) && it.status !== 'queued').map((it) => it.id)
     expect(inFlight).toEqual(this.current === '' ? [] : [this.current])
-    expect(real.turns.filter((it) => it.status === 'queued').map((it) => it.id).sort()).toEqual([...this.queue].sort())
+    expect(
+      real.turns
+        .filter((it) => it.status === 'queued')
+        .map((it) => it.id)
+        .sort(),
+    ).toEqual([...this.queue].sort())
   }
 }
 

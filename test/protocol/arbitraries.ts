@@ -1,5 +1,12 @@
 import fc from 'fast-check'
-import { EntryKind, EntryStatus, StopReason, type AgentEvent, type LogEvent, type TurnEvent } from '../../src/protocol/events.js'
+import {
+  EntryKind,
+  EntryStatus,
+  StopReason,
+  type AgentEvent,
+  type LogEvent,
+  type TurnEvent,
+} from '../../src/protocol/events.js'
 
 /** Any UTF-16 at all: letters, pairs, and halves of pairs that no encoder should meet but some agent will send. */
 export const anyText = (maxLength = 40): fc.Arbitrary<string> =>

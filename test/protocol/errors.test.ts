@@ -3,7 +3,9 @@ import { ERRORS, ThroughlineError, TURN_ERRORS, type ErrorCode, type ErrorKind }
 
 /** The rows of the table under a heading of docs/errors.md, cells as text, by code. */
 function documented(heading: string): Record<string, string[]> {
-  const section = readFileSync('docs/errors.md', 'utf8').split(/^## /m).find((part) => part.startsWith(heading))
+  const section = readFileSync('docs/errors.md', 'utf8')
+    .split(/^## /m)
+    .find((part) => part.startsWith(heading))
   if (section === undefined) throw new Error(`docs/errors.md has no heading "${heading}"`)
   const rows = section.split('\n').filter((line) => line.startsWith('| `'))
   const byCode: Record<string, string[]> = {}
@@ -40,13 +42,16 @@ test('a code means one thing: no request error is also an end of a turn', () => 
   expect(Object.keys(ERRORS).filter((code) => code in TURN_ERRORS)).toEqual([])
 })
 
-test.each(kinds)('%s has a status of its kind, a sentence, and says when to come again only if that helps', (_, kind) => {
-  expect(kind.status).toBeGreaterThanOrEqual(400)
-  expect(kind.status).toBeLessThan(600)
-  expect(kind.sentence).toMatch(/^[A-Z].*\.$/)
-  if (kind.retryAfterS !== undefined) expect(kind.retry).toBe(true)
-  if (kind.status === 503 || kind.status === 429) expect(kind.retryAfterS).toBeGreaterThan(0)
-})
+test.each(kinds)(
+  '%s has a status of its kind, a sentence, and says when to come again only if that helps',
+  (_, kind) => {
+    expect(kind.status).toBeGreaterThanOrEqual(400)
+    expect(kind.status).toBeLessThan(600)
+    expect(kind.sentence).toMatch(/^[A-Z].*\.$/)
+    if (kind.retryAfterS !== undefined) expect(kind.retry).toBe(true)
+    if (kind.status === 503 || kind.status === 429) expect(kind.retryAfterS).toBeGreaterThan(0)
+  },
+)
 
 test('an error carries its sentence unless it is told a better one, and its cause', () => {
   const plain = new ThroughlineError('queue_full')

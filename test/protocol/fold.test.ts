@@ -37,7 +37,8 @@ test('the entries are what a plain reading of the log gives', () => {
           kinds[event.entry] = event.kind ?? 'text'
         }
         if (event.type === 'entry.append') texts[event.entry] += event.text
-        if (event.type === 'entry.replace') texts[event.entry] = texts[event.entry]!.substring(0, event.offset) + event.text
+        if (event.type === 'entry.replace')
+          texts[event.entry] = texts[event.entry]!.substring(0, event.offset) + event.text
       }
       const { entries } = told(...said)
       expect(entries.map(({ id, kind, text }) => ({ id, kind, text }))).toEqual(
@@ -78,8 +79,11 @@ test('offsets of a replacement are UTF-16 units, so one may fall inside a pair a
   expect(told(...said).entries[0]!.text).toBe('😀👍')
   expect(told(...said, { type: 'entry.replace', entry: 'a', offset: 3, text: '' }).entries[0]!.text).toBe('😀\ud83d')
   expect(
-    told(...said, { type: 'entry.replace', entry: 'a', offset: 3, text: '' }, { type: 'entry.append', entry: 'a', text: '\ude00' })
-      .entries[0]!.text,
+    told(
+      ...said,
+      { type: 'entry.replace', entry: 'a', offset: 3, text: '' },
+      { type: 'entry.append', entry: 'a', text: '\ude00' },
+    ).entries[0]!.text,
   ).toBe('😀😀')
 })
 
@@ -98,7 +102,9 @@ test('any text becomes any other by one replacement at the end of what they shar
 })
 
 test('a replacement beyond the end, or of an entry nobody has seen, appends', () => {
-  expect(told({ type: 'entry.replace', entry: 'a', offset: 9, text: 'x' }).entries).toEqual([{ id: 'a', kind: 'text', text: 'x' }])
+  expect(told({ type: 'entry.replace', entry: 'a', offset: 9, text: 'x' }).entries).toEqual([
+    { id: 'a', kind: 'text', text: 'x' },
+  ])
 })
 
 test('a reset makes void what was shown; what is known of the session stays', () => {
@@ -129,7 +135,8 @@ test('the status goes with the events: queued, waiting, streaming, and one end',
     [{ type: 'entry.set', entry: 'a', name: 'ls' }, 'streaming'],
     [{ type: 'completed', reason: 'end_turn' }, 'completed'],
   ]
-  for (const [i, [, status]] of steps.entries()) expect(told(...steps.slice(0, i + 1).map(([event]) => event)).status).toBe(status)
+  for (const [i, [, status]] of steps.entries())
+    expect(told(...steps.slice(0, i + 1).map(([event]) => event)).status).toBe(status)
 })
 
 test('an event of a later version of the gateway, met during a rolling update, is counted and otherwise left alone', () => {

@@ -14,7 +14,12 @@ import {
 
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length })
 const ids = fc
-  .record({ nowMs: fc.nat({ max: 2 ** 47 }), forSession: bytes(16), forInteraction: bytes(10), attempt: fc.integer({ min: 1, max: 999_999 }) })
+  .record({
+    nowMs: fc.nat({ max: 2 ** 47 }),
+    forSession: bytes(16),
+    forInteraction: bytes(10),
+    attempt: fc.integer({ min: 1, max: 999_999 }),
+  })
   .map(({ nowMs, forSession, forInteraction, attempt }) => {
     const session = sessionId(nowMs, forSession)
     const interaction = interactionId(session, forInteraction)
@@ -45,17 +50,22 @@ test('each kind of id is recognised, and no other kind', () => {
 
 test('an id with any character changed to one that ids do not have is refused', () => {
   fc.assert(
-    fc.property(ids, fc.nat(), fc.constantFrom('I', 'i', 'l', 'o', 'u', 'A', ' ', '\n', '{', '}', ':', '*', '😀'), (it, where, wrong) => {
-      for (const [id, is] of [
-        [it.session, isSessionId],
-        [it.interaction, isInteractionId],
-        [it.request, isRequestId],
-      ] as const) {
-        const at = where % id.length
-        const changed = id.slice(0, at) + wrong + id.slice(at + 1)
-        if (changed !== id) expect(is(changed)).toBe(false)
-      }
-    }),
+    fc.property(
+      ids,
+      fc.nat(),
+      fc.constantFrom('I', 'i', 'l', 'o', 'u', 'A', ' ', '\n', '{', '}', ':', '*', '😀'),
+      (it, where, wrong) => {
+        for (const [id, is] of [
+          [it.session, isSessionId],
+          [it.interaction, isInteractionId],
+          [it.request, isRequestId],
+        ] as const) {
+          const at = where % id.length
+          const changed = id.slice(0, at) + wrong + id.slice(at + 1)
+          if (changed !== id) expect(is(changed)).toBe(false)
+        }
+      },
+    ),
   )
 })
 
@@ -74,7 +84,9 @@ test.each([
 test('attempts begin with 1 and are written without leading zeros', () => {
   const request = `req_${'0'.repeat(26)}_${'0'.repeat(10)}_`
   expect(['1', '42', '999999'].map((n) => isRequestId(request + n))).toEqual([true, true, true])
-  expect(['', '0', '01', '-1', '1.5', '1000000', '1e3'].map((n) => isRequestId(request + n))).toEqual(Array(7).fill(false))
+  expect(['', '0', '01', '-1', '1.5', '1000000', '1e3'].map((n) => isRequestId(request + n))).toEqual(
+    Array(7).fill(false),
+  )
 })
 
 test('session ids sort by the time they were made', () => {

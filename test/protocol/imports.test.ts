@@ -16,7 +16,17 @@ test.each(files)('%s imports zod and its own room only', (name) => {
 
 test.each(files)('%s takes time, chance and the environment as arguments', (name) => {
   const source = ts.createSourceFile(name, readFileSync(`${ROOM}/${name}`, 'utf8'), ts.ScriptTarget.Latest)
-  const impure = new Set(['Date', 'process', 'crypto', 'performance', 'setTimeout', 'setInterval', 'fetch', 'console', 'globalThis'])
+  const impure = new Set([
+    'Date',
+    'process',
+    'crypto',
+    'performance',
+    'setTimeout',
+    'setInterval',
+    'fetch',
+    'console',
+    'globalThis',
+  ])
   const found: string[] = []
   function walk(node: ts.Node): void {
     if (ts.isIdentifier(node) && impure.has(node.text)) found.push(node.text)

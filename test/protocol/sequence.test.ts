@@ -16,10 +16,23 @@ test('before any loss a cursor is just the number of the event', () => {
   expect(parseCursor('0')).toEqual(START)
 })
 
-test.each(['', ' 1', '1 ', '-1', '1.5.6', '1.', '.a', '1.A', '1.a-b', '1e3', '0x1', 'abc', '1\n', `1.${'a'.repeat(33)}`, '1'.repeat(16)])(
-  '%j is no cursor',
-  (text) => expect(parseCursor(text)).toBeUndefined(),
-)
+test.each([
+  '',
+  ' 1',
+  '1 ',
+  '-1',
+  '1.5.6',
+  '1.',
+  '.a',
+  '1.A',
+  '1.a-b',
+  '1e3',
+  '0x1',
+  'abc',
+  '1\n',
+  `1.${'a'.repeat(33)}`,
+  '1'.repeat(16),
+])('%j is no cursor', (text) => expect(parseCursor(text)).toBeUndefined())
 
 test('no text makes the parser throw, and what it reads is a whole number that can be counted with', () => {
   fc.assert(
@@ -31,7 +44,13 @@ test('no text makes the parser throw, and what it reads is a whole number that c
 })
 
 test('an event is the next one, seen already, or after a hole, and exactly one of these', () => {
-  expect([place(4, 5), place(4, 4), place(4, 1), place(4, 6), place(0, 1)]).toEqual(['next', 'seen', 'seen', 'hole', 'next'])
+  expect([place(4, 5), place(4, 4), place(4, 1), place(4, 6), place(0, 1)]).toEqual([
+    'next',
+    'seen',
+    'seen',
+    'hole',
+    'next',
+  ])
   fc.assert(
     fc.property(fc.nat(), fc.nat(), (seen, n) => {
       expect(place(seen, n)).toBe(n <= seen ? 'seen' : n === seen + 1 ? 'next' : 'hole')

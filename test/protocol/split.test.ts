@@ -13,7 +13,8 @@ const textEvent = fc.oneof(
   }),
 )
 const textOf = (event: AgentEvent): string => ('text' in event ? event.text : '')
-const cutsAPair = (left: string, right: string): boolean => /[\ud800-\udbff]$/.test(left) && /^[\udc00-\udfff]/.test(right)
+const cutsAPair = (left: string, right: string): boolean =>
+  /[\ud800-\udbff]$/.test(left) && /^[\udc00-\udfff]/.test(right)
 
 test('the pieces join to the whole, each within the bound and not empty', () => {
   fc.assert(

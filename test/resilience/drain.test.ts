@@ -16,7 +16,12 @@ test('SIGTERM: the agent is told to move and goes on elsewhere, the viewer resum
   await eventually(() => seen.events.length >= 3)
   const left = net.replicas[0]!.drain()
   await eventually(() => agent.moves > 0)
-  const again = await net.rawAgent({ pool: 'coder', replica: 1, agent: 'mover', holding: [{ session, request, acked: 1 }] })
+  const again = await net.rawAgent({
+    pool: 'coder',
+    replica: 1,
+    agent: 'mover',
+    holding: [{ session, request, acked: 1 }],
+  })
   if (!again.welcome.ok) throw new Error(again.welcome.message)
   expect(again.welcome.resumed).toMatchObject([{ request, after: 1 }])
   again.send(request, 2, text('two'), completed)
@@ -75,7 +80,12 @@ test('what a superseded connection still sends is dropped', async () => {
   old.send(request, 1, text('mine '))
   await old.acked(request, 1)
   net.replicas[0]!.freeze() // its old connection cannot be closed from outside now
-  const again = await net.rawAgent({ pool: 'coder', replica: 1, agent: 'twice', holding: [{ session, request, acked: 1 }] })
+  const again = await net.rawAgent({
+    pool: 'coder',
+    replica: 1,
+    agent: 'twice',
+    holding: [{ session, request, acked: 1 }],
+  })
   old.send(request, 2, text('ghost'))
   again.send(request, 2, text('yours'))
   await again.acked(request, 2)

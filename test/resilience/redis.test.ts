@@ -5,7 +5,13 @@ import { startNetwork } from '../support/network.js'
 import { completed, text } from '../support/raw-agent.js'
 import { startRedisServer } from '../support/redis-server.js'
 
-const FAST = { SWEEP_EVERY_MS: '300', AGENT_GRACE_MS: '1000', LEASE_TTL_MS: '1500', PROBE_MS: '500', REDIS_DEADLINE_MS: '800' }
+const FAST = {
+  SWEEP_EVERY_MS: '300',
+  AGENT_GRACE_MS: '1000',
+  LEASE_TTL_MS: '1500',
+  PROBE_MS: '500',
+  REDIS_DEADLINE_MS: '800',
+}
 
 test('Redis dies by kill -9 in mid-turn and comes back: the turn goes on, nothing lost or doubled', async () => {
   await using redis = await startRedisServer()
@@ -49,7 +55,10 @@ test('while Redis is away a request is answered 503 with Retry-After, readiness 
 
 test('an outage longer than every deadline expires no turn: deadlines move out by its length', async () => {
   await using redis = await startRedisServer()
-  await using net = await startNetwork({ redisUrl: redis.url, env: { ...FAST, STALE_AFTER_MS: '2500', AGENT_SILENT_MS: '2500' } })
+  await using net = await startNetwork({
+    redisUrl: redis.url,
+    env: { ...FAST, STALE_AFTER_MS: '2500', AGENT_SILENT_MS: '2500' },
+  })
   const agent = await net.rawAgent({ pool: 'coder' })
   const { interaction } = await post(net.url(0), { pool: 'coder' }, 'go')
   const { request } = await agent.turn()
@@ -57,9 +66,12 @@ test('an outage longer than every deadline expires no turn: deadlines move out b
   await redis.kill9()
   await eventually(() => Date.now() - started > 3000)
   await redis.restart()
-  await eventually(() => net.logged('sweep_overdue').length > 0 || net.replicas[0]!.logs.some((l) => l['why'] === 'resubscribed'), {
-    limitMs: 10_000,
-  })
+  await eventually(
+    () => net.logged('sweep_overdue').length > 0 || net.replicas[0]!.logs.some((l) => l['why'] === 'resubscribed'),
+    {
+      limitMs: 10_000,
+    },
+  )
   agent.send(request, 1, text('late but here'), completed)
   const seen = watch(net.url(0), interaction)
   await seen.done
@@ -79,7 +91,11 @@ test('a tail that Redis lost is sent again by the agent; viewers get a snapshot 
   await eventually(() => outputText(seen.turn) === 'abc')
   const key = `${net.prefix}{ses_${interaction.slice(4, 30)}}`
   const tip = Number(await net.redis.hget(`${key}:interaction:${interaction}`, 'tip'))
-  await net.redis.multi().xdel(`${key}:log:${interaction}`, `${tip}-0`, `${tip - 1}-0`).hset(`${key}:interaction:${interaction}`, 'tip', tip - 2, 'agentTip', 1).exec()
+  await net.redis
+    .multi()
+    .xdel(`${key}:log:${interaction}`, `${tip}-0`, `${tip - 1}-0`)
+    .hset(`${key}:interaction:${interaction}`, 'tip', tip - 2, 'agentTip', 1)
+    .exec()
   await net.redis.call('XSETID', `${key}:log:${interaction}`, `${tip - 2}-0`)
   agent.send(request, 4, text('d'))
   await eventually(() => agent.resends.length > 0)

@@ -176,6 +176,10 @@ test('a completion clears the three waiting fields of the session', async () => 
   expect(Number(await net.redis.hget(key, 'requestStartedAt'))).toBeGreaterThan(0)
   agent.send(request, 1, completed)
   await agent.acked(request, 1)
-  expect(await net.redis.hmget(key, 'waitingInteractionId', 'lastRequestId', 'requestStartedAt')).toEqual([null, null, null])
+  expect(await net.redis.hmget(key, 'waitingInteractionId', 'lastRequestId', 'requestStartedAt')).toEqual([
+    null,
+    null,
+    null,
+  ])
   await eventually(() => net.logged('mappings_cleared').length === 1)
 })

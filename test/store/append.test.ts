@@ -8,13 +8,28 @@ let store: TestStore
 beforeAll(async () => void (store = await openTestStore()))
 afterAll(() => store[Symbol.asyncDispose]())
 
-const said = async (id: `int_${string}`) => (await store.events(id)).filter((e) => e.type === 'entry.append').map((e) => 'text' in e && e.text)
+const said = async (id: `int_${string}`) =>
+  (await store.events(id)).filter((e) => e.type === 'entry.append').map((e) => 'text' in e && e.text)
 
 test('a batch is written in order behind what the log has, and the answer is the acknowledgement', async () => {
   const { id, epoch, request } = await store.running()
-  expect(await store.append(request, epoch, 1, [text('a'), text('b')])).toEqual({ word: 'ok', tip: 4, after: 2, next: '' })
-  expect(await store.append(request, epoch, 3, [text('c')], { expectedTip: 4 })).toEqual({ word: 'ok', tip: 5, after: 3, next: '' })
-  expect((await store.events(id)).map((e) => e.type)).toEqual(['submitted', 'dispatched', ...Array(3).fill('entry.append')])
+  expect(await store.append(request, epoch, 1, [text('a'), text('b')])).toEqual({
+    word: 'ok',
+    tip: 4,
+    after: 2,
+    next: '',
+  })
+  expect(await store.append(request, epoch, 3, [text('c')], { expectedTip: 4 })).toEqual({
+    word: 'ok',
+    tip: 5,
+    after: 3,
+    next: '',
+  })
+  expect((await store.events(id)).map((e) => e.type)).toEqual([
+    'submitted',
+    'dispatched',
+    ...Array(3).fill('entry.append'),
+  ])
   expect(await said(id)).toEqual(['a', 'b', 'c'])
 })
 
@@ -24,7 +39,10 @@ test('the same batch again, whole or in part, before or behind others, is writte
   expect(await store.append(request, epoch, 1, [text('a'), text('b')])).toMatchObject({ word: 'ok', after: 2 })
   expect(await store.append(request, epoch, 2, [text('b'), text('c')])).toMatchObject({ word: 'ok', after: 3 })
   expect(await store.append(request, epoch, 1, [text('a')])).toMatchObject({ word: 'ok', after: 3 })
-  expect(await store.append(request, epoch, 1, [text('a'), text('b'), text('c'), text('d')])).toMatchObject({ word: 'ok', after: 4 })
+  expect(await store.append(request, epoch, 1, [text('a'), text('b'), text('c'), text('d')])).toMatchObject({
+    word: 'ok',
+    after: 4,
+  })
   expect(await said(id)).toEqual(['a', 'b', 'c', 'd'])
 })
 
@@ -32,7 +50,11 @@ test('an end that is sent again ends once', async () => {
   const { session, id, epoch, request } = await store.running()
   const next = (await store.submit(session)).id
   expect(await store.append(request, epoch, 1, [text('a'), completed])).toMatchObject({ word: 'ok', after: 2, next })
-  expect(await store.append(request, epoch, 1, [text('a'), completed])).toEqual({ word: 'ended', status: 'completed', after: 2 })
+  expect(await store.append(request, epoch, 1, [text('a'), completed])).toEqual({
+    word: 'ended',
+    status: 'completed',
+    after: 2,
+  })
   expect((await store.events(id)).filter((e) => e.type === 'completed')).toHaveLength(1)
   expect(await inFlight(store, session)).toMatchObject({ waitingInteractionId: next })
 })
@@ -96,7 +118,13 @@ type Running = Awaited<ReturnType<TestStore['running']>>
 test('a turn that is gone stays gone: a late batch brings no key back', async () => {
   const { session, id, epoch, request } = await store.running()
   const { keys } = store
-  await store.redis.del(keys.session(session), keys.interaction(id), keys.log(id), keys.lease(session), keys.interactions(session))
+  await store.redis.del(
+    keys.session(session),
+    keys.interaction(id),
+    keys.log(id),
+    keys.lease(session),
+    keys.interactions(session),
+  )
   expect(await store.append(request, epoch, 1, [text('late')])).toEqual({ word: 'gone' })
   expect(await store.append(request, epoch, 2, [text('late')], { expectedTip: 9 })).toEqual({ word: 'gone' })
   const never = newInteractionId(session)
@@ -172,7 +200,12 @@ test('the end of a turn is kept with its reason or its error, and clears the thr
 test('any text comes back as it was said: quotes, line ends, halves of pairs, 200 KiB of it', async () => {
   const { id, epoch, request } = await store.running()
   const texts = ['"\\\n\u0000', '😀', '\ud83d', '', 'x'.repeat(200 * 1024)]
-  await store.append(request, epoch, 1, texts.map((said) => text(said)))
+  await store.append(
+    request,
+    epoch,
+    1,
+    texts.map((said) => text(said)),
+  )
   expect(await said(id)).toEqual(texts)
 })
 
@@ -184,7 +217,14 @@ test('what is appended goes over the live channel in full; a large batch is only
   await store.append(request, epoch, 3, [text('x'.repeat(40_000)), completed])
   await eventually(() => heard.length === 2)
   const events = await store.events(id)
-  expect(heard[0]).toEqual({ interaction: id, incarnation: '', first: 3, count: 2, at: events[2]!.at, events: [text('ä"\n'), text('b')] })
+  expect(heard[0]).toEqual({
+    interaction: id,
+    incarnation: '',
+    first: 3,
+    count: 2,
+    at: events[2]!.at,
+    events: [text('ä"\n'), text('b')],
+  })
   expect(heard[1]).toMatchObject({ first: 5, count: 2, events: null })
 })
 

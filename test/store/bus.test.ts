@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { jest } from '@jest/globals'
-import { Redis } from 'ioredis'
-import { Bus, Message, type Listener } from '../../src/store/bus.js'
+import type { Redis } from 'ioredis'
+import type { Message } from '../../src/store/bus.js'
+import { Bus, type Listener } from '../../src/store/bus.js'
 import { connector, type Connection } from '../../src/store/redis.js'
 import { eventually } from '../support/eventually.js'
 import { quiet } from './open.js'
@@ -115,7 +116,8 @@ test('cut again and again, every loss lies before a LOOK', async () => {
   await eventually(() => a.heard.at(-1) === String(sent))
   let known = 0
   for (const said of a.heard) {
-    if (said === 'LOOK') known = Infinity // reads the truth
+    if (said === 'LOOK')
+      known = Infinity // reads the truth
     else if (known === Infinity) known = Number(said)
     else expect(Number(said)).toBe(++known)
   }
@@ -150,7 +152,8 @@ test('while the probe is heard nobody is told to look', async () => {
 
 test('one subscription serves all listeners of a channel, and outlives the last of them for a while', async () => {
   await using it = await bench()
-  const count = async () => Number(((await it.pub.call('PUBSUB', 'SHARDNUMSUB', it.channel('x'))) as [string, number])[1])
+  const count = async () =>
+    Number(((await it.pub.call('PUBSUB', 'SHARDNUMSUB', it.channel('x'))) as [string, number])[1])
   const [a, b] = [listener(), listener()]
   const stops = await Promise.all([it.bus.listen(it.channel('x'), a), it.bus.listen(it.channel('x'), b)])
   expect([await count(), it.bus.channels]).toEqual([1, 1])
@@ -164,7 +167,8 @@ test('one subscription serves all listeners of a channel, and outlives the last 
 
 test('a channel that nobody listens to any more is left, and can be listened to again', async () => {
   await using it = await bench()
-  const count = async () => Number(((await it.pub.call('PUBSUB', 'SHARDNUMSUB', it.channel('x'))) as [string, number])[1])
+  const count = async () =>
+    Number(((await it.pub.call('PUBSUB', 'SHARDNUMSUB', it.channel('x'))) as [string, number])[1])
   const a = listener()
   const stop = await it.bus.listen(it.channel('x'), a)
   stop[Symbol.dispose]()

@@ -28,9 +28,17 @@ const ALL_DONE = { command: 'done', transaction: 'done', script: 'done' }
 
 test.each([
   ['a server that became a replica in a failover', ['REPLICAOF', '127.0.0.1', '1'], ['REPLICAOF', 'NO', 'ONE']],
-  ['a replica that lost its master and serves nothing', ['CONFIG', 'SET', 'replica-serve-stale-data', 'no'], ['REPLICAOF', 'NO', 'ONE']],
+  [
+    'a replica that lost its master and serves nothing',
+    ['CONFIG', 'SET', 'replica-serve-stale-data', 'no'],
+    ['REPLICAOF', 'NO', 'ONE'],
+  ],
   ['a server without memory', ['CONFIG', 'SET', 'maxmemory', '1'], ['CONFIG', 'SET', 'maxmemory', '0']],
-  ['a master without its replicas', ['CONFIG', 'SET', 'min-replicas-to-write', '1'], ['CONFIG', 'SET', 'min-replicas-to-write', '0']],
+  [
+    'a master without its replicas',
+    ['CONFIG', 'SET', 'min-replicas-to-write', '1'],
+    ['CONFIG', 'SET', 'min-replicas-to-write', '0'],
+  ],
 ])('%s is an outage for a command, a transaction and a script alike, and passes', async (what, cause, cure) => {
   await using server = await startRedisServer()
   await using store = await openTestStore({ url: server.url })
@@ -78,7 +86,9 @@ test('a mistake of ours is no outage', async () => {
   const wrong = store.db.run((redis) => redis.call('HSET', `${store.prefix}x`) as Promise<unknown>)
   await expect(wrong).rejects.toThrow(/wrong number of arguments/)
   await expect(wrong).rejects.not.toThrow(ThroughlineError)
-  const inTransaction = store.db.run((redis) => redis.multi().call('HSET', `${store.prefix}x`).exec() as Promise<unknown>)
+  const inTransaction = store.db.run(
+    (redis) => redis.multi().call('HSET', `${store.prefix}x`).exec() as Promise<unknown>,
+  )
   await expect(inTransaction).rejects.toThrow(/EXECABORT/)
   await expect(inTransaction).rejects.not.toThrow(ThroughlineError)
 })

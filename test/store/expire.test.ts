@@ -102,7 +102,11 @@ describe('without a lease', () => {
     const next = await store.submit(session)
     await store.append(request, epoch, 1, [text('half')])
     await noLease(session)
-    expect(await verdict(id, { staleAfterMs: 0 })).toEqual({ word: 'failed', code: 'agent_disconnected', next: next.id })
+    expect(await verdict(id, { staleAfterMs: 0 })).toEqual({
+      word: 'failed',
+      code: 'agent_disconnected',
+      next: next.id,
+    })
     expect(await failure(id)).toEqual(['failed', 'agent_disconnected'])
     expect(await inFlight(store, session)).toEqual({ waitingInteractionId: next.id, lastRequestId: '', started: true })
   })
@@ -120,7 +124,10 @@ describe('without a lease', () => {
     expect(await store.dispatch(session, two)).toMatchObject({ word: 'turn', request: requestOf(id, 2) })
     await store.append(requestOf(id, 2), two, 1, [text('again')])
     await noLease(session)
-    expect(await verdict(id, { onAgentLoss: 'retry', maxAttempts: 2 })).toMatchObject({ word: 'failed', code: 'agent_disconnected' })
+    expect(await verdict(id, { onAgentLoss: 'retry', maxAttempts: 2 })).toMatchObject({
+      word: 'failed',
+      code: 'agent_disconnected',
+    })
   })
 
   test('no lease counts as lost before the time at which agents can have come back after an outage', async () => {

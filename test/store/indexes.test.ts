@@ -110,7 +110,10 @@ describe('sessions', () => {
     await store.session().then(() => {})
     const first = await store.sessions.list('me', 3, '(2000')
     expect(first.map((it) => it.id)).toEqual([mine[4], mine[3], mine[2]])
-    expect((await store.sessions.list('me', 3, `(${first[2]!.createdAt}`)).map((it) => it.id)).toEqual([mine[1], mine[0]])
+    expect((await store.sessions.list('me', 3, `(${first[2]!.createdAt}`)).map((it) => it.id)).toEqual([
+      mine[1],
+      mine[0],
+    ])
     expect(await store.sessions.list('you', 3, '+inf')).toEqual([])
     await store.sessions.unlist('me', mine[4]!)
     expect((await store.sessions.list('me', 1, '(2000')).map((it) => it.id)).toEqual([mine[3]])

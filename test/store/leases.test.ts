@@ -23,7 +23,10 @@ describe('attach', () => {
   test('two in the same millisecond have two epochs, and only the later one may write', async () => {
     const { session, request } = await store.running()
     const holding = { request, acked: 0 }
-    const [a, b] = await Promise.all([store.attach(session, 'one', { holding }), store.attach(session, 'one', { holding })])
+    const [a, b] = await Promise.all([
+      store.attach(session, 'one', { holding }),
+      store.attach(session, 'one', { holding }),
+    ])
     expect(new Set([a, b]).size).toBe(2)
     const [earlier, later] = [a, b].sort((x, y) => x - y) as [number, number]
     expect(await store.append(request, earlier, 1, [text('old')])).toEqual({ word: 'superseded', epoch: later })
@@ -47,7 +50,10 @@ describe('attach', () => {
     const epoch = await store.attach(session, 'one')
     await store.leases.release(session, epoch, 'lost')
     expect(await store.leases.holder(session)).toEqual({ agent: 'one', connected: false })
-    expect(await store.leases.attach(session, claimant('two'), { incarnation: 'x' })).toEqual({ word: 'taken', agent: 'one' })
+    expect(await store.leases.attach(session, claimant('two'), { incarnation: 'x' })).toEqual({
+      word: 'taken',
+      agent: 'one',
+    })
     await store.redis.pexpire(store.keys.lease(session), 1) // the grace period is over
     await new Promise((resolve) => setTimeout(resolve, 5))
     expect(await store.leases.attach(session, claimant('two'), { incarnation: 'x' })).toMatchObject({ word: 'ok' })
@@ -77,7 +83,10 @@ describe('attach', () => {
   test('of an agent that had more acknowledged than the log has gives the log a new incarnation', async () => {
     const { session, id, epoch, request } = await store.running()
     await store.append(request, epoch, 1, [text('a')])
-    const answer = await store.leases.attach(session, claimant('one'), { holding: { request, acked: 3 }, incarnation: 'lost2' })
+    const answer = await store.leases.attach(session, claimant('one'), {
+      holding: { request, acked: 3 },
+      incarnation: 'lost2',
+    })
     expect(answer).toMatchObject({ word: 'ok', request, after: 1 })
     expect(await store.turns.head(id)).toMatchObject({ tip: 3, incarnation: 'lost2' })
   })
@@ -86,7 +95,10 @@ describe('attach', () => {
     const session = await store.session()
     const { id } = await store.submit(session)
     const request = requestOf(id, 2) // two dispatches are lost, and whatever was written after them
-    const answer = await store.leases.attach(session, claimant('one'), { holding: { request, acked: 0 }, incarnation: 'lost3' })
+    const answer = await store.leases.attach(session, claimant('one'), {
+      holding: { request, acked: 0 },
+      incarnation: 'lost3',
+    })
     expect(answer).toMatchObject({ word: 'ok', interaction: id, request, status: 'waiting', after: 0 })
     expect(await store.turns.read(id)).toMatchObject({ request, attempt: 2, status: 'waiting' })
     expect(await inFlight(store, session)).toMatchObject({ lastRequestId: request })
@@ -105,13 +117,19 @@ describe('attach', () => {
     const before = await store.turns.read(id)
     const other = requestOf((await store.running()).id, 9)
     for (const held of [request, other]) {
-      const answer = await store.leases.attach(session, claimant('one'), { holding: { request: held, acked: 9 }, incarnation: 'x' })
+      const answer = await store.leases.attach(session, claimant('one'), {
+        holding: { request: held, acked: 9 },
+        incarnation: 'x',
+      })
       expect(answer).toMatchObject({ word: 'ok', request: second.request })
       expect(await store.turns.read(id)).toEqual(before)
     }
     await store.turns.cancel(id, 'cancelled')
     expect(
-      await store.leases.attach(session, claimant('one'), { holding: { request: requestOf(id, 7), acked: 9 }, incarnation: 'x' }),
+      await store.leases.attach(session, claimant('one'), {
+        holding: { request: requestOf(id, 7), acked: 9 },
+        incarnation: 'x',
+      }),
     ).toMatchObject({ word: 'ok', interaction: '', request: '' })
     expect((await store.turns.read(id))!.attempt).toBe(2)
   })
@@ -119,7 +137,10 @@ describe('attach', () => {
   test('with a turn in hand whose hash is lost brings no key back', async () => {
     const { session, id, request } = await store.running()
     await store.redis.del(store.keys.interaction(id), store.keys.log(id))
-    await store.leases.attach(session, claimant('one'), { holding: { request: requestOf(id, 2), acked: 3 }, incarnation: 'x' })
+    await store.leases.attach(session, claimant('one'), {
+      holding: { request: requestOf(id, 2), acked: 3 },
+      incarnation: 'x',
+    })
     await store.leases.attach(session, claimant('one'), { holding: { request, acked: 3 }, incarnation: 'x' })
     expect(await store.redis.exists(store.keys.interaction(id), store.keys.log(id))).toBe(0)
   })

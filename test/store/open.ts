@@ -44,10 +44,27 @@ export interface TestStore extends Store, AsyncDisposable {
   prefix: string
   /** A new session of pool `coder`, owner `me`. */
   session(): Promise<SessionId>
-  submit(session: SessionId, more?: { interaction?: InteractionId; interrupt?: boolean; queueLimit?: number; historyLimit?: number }): Promise<{ id: InteractionId; word: string; position: number; interrupted: string }>
-  attach(session: SessionId, agent?: string, more?: { holding?: { request: RequestId; acked: number }; epochAbove?: number }): Promise<number>
-  dispatch(session: SessionId, epoch: number, more?: { holding?: RequestId | ''; heard?: RequestId | ''; maxAttempts?: number; onAgentLoss?: 'fail' | 'retry' }): Promise<DispatchAnswer>
-  append(request: RequestId, epoch: number, first: number, events: AgentEvent[], more?: { expectedTip?: number; incarnation?: string }): Promise<AppendAnswer>
+  submit(
+    session: SessionId,
+    more?: { interaction?: InteractionId; interrupt?: boolean; queueLimit?: number; historyLimit?: number },
+  ): Promise<{ id: InteractionId; word: string; position: number; interrupted: string }>
+  attach(
+    session: SessionId,
+    agent?: string,
+    more?: { holding?: { request: RequestId; acked: number }; epochAbove?: number },
+  ): Promise<number>
+  dispatch(
+    session: SessionId,
+    epoch: number,
+    more?: { holding?: RequestId | ''; heard?: RequestId | ''; maxAttempts?: number; onAgentLoss?: 'fail' | 'retry' },
+  ): Promise<DispatchAnswer>
+  append(
+    request: RequestId,
+    epoch: number,
+    first: number,
+    events: AgentEvent[],
+    more?: { expectedTip?: number; incarnation?: string },
+  ): Promise<AppendAnswer>
   /** A session whose one turn an agent has in hand. */
   running(): Promise<{ session: SessionId; id: InteractionId; epoch: number; request: RequestId }>
   /** The whole log. Throws when its numbers are not 1, 2, 3 … */
@@ -69,7 +86,7 @@ export async function openTestStore(settings: Partial<StoreSettings> & { url?: s
   await eventually(() => commands.status === 'ready' && subscriber.status === 'ready')
   const redis = commands as Redis
   const store = openStore({ commands, subscriber }, { ...SETTINGS, ...rest, prefix }, replica, quiet)
-  const { sessions, turns, leases, log, keys } = store
+  const { sessions, turns, leases, log } = store
 
   const it: TestStore = {
     ...store,
@@ -102,7 +119,15 @@ export async function openTestStore(settings: Partial<StoreSettings> & { url?: s
     dispatch: (session, epoch, { holding = '', maxAttempts = 3, onAgentLoss = 'fail', ...more } = {}) =>
       turns.dispatch(session, { epoch, holding, maxAttempts, onAgentLoss, agent: 'one', ...more }),
     append: (request, epoch, first, events, { expectedTip = 0, incarnation = name() } = {}) =>
-      log.append({ interaction: `int_${request.slice(4, 41)}`, request, epoch, expectedTip, first, events, incarnation }),
+      log.append({
+        interaction: `int_${request.slice(4, 41)}`,
+        request,
+        epoch,
+        expectedTip,
+        first,
+        events,
+        incarnation,
+      }),
     async running() {
       const session = await it.session()
       const { id } = await it.submit(session)
@@ -143,7 +168,12 @@ export async function openTestStore(settings: Partial<StoreSettings> & { url?: s
   return it
 }
 
-export const claimant = (agent: string, connection = `c-${agent}`) => ({ agent, connection, replica: 'r', transport: 'test' })
+export const claimant = (agent: string, connection = `c-${agent}`) => ({
+  agent,
+  connection,
+  replica: 'r',
+  transport: 'test',
+})
 
 export const name = (): string => randomBytes(6).toString('hex')
 

@@ -7,12 +7,15 @@ beforeEach(async () => void (store = await openTestStore()))
 afterEach(() => store[Symbol.asyncDispose]())
 
 const sessions = (count: number) => Array.from({ length: count }, () => newSessionId())
-const present = (agent: string, nowMs = Date.now(), pool = 'coder') => store.pools.present(pool, agent, { connection: `c-${agent}` }, nowMs)
+const present = (agent: string, nowMs = Date.now(), pool = 'coder') =>
+  store.pools.present(pool, agent, { connection: `c-${agent}` }, nowMs)
 
 test('many who claim at once get each session exactly once, and never more than they asked for', async () => {
   const waiting = sessions(200)
   await Promise.all(waiting.map((session, i) => store.pools.pend('coder', session, i, '')))
-  const taken = await Promise.all(Array.from({ length: 60 }, (_, i) => store.pools.claim('coder', `a${i}`, 1 + (i % 7))))
+  const taken = await Promise.all(
+    Array.from({ length: 60 }, (_, i) => store.pools.claim('coder', `a${i}`, 1 + (i % 7))),
+  )
   taken.forEach((some, i) => expect(some.length).toBeLessThanOrEqual(1 + (i % 7)))
   const all = taken.flat()
   expect(all).toHaveLength(200)

@@ -14,7 +14,11 @@ test('the first message has its turn at once, the next ones wait in the order in
   expect(await store.sessions.queue(session)).toEqual([b.id, c.id])
   expect(await store.sessions.interactions(session)).toEqual([a.id, b.id, c.id])
   expect(await inFlight(store, session)).toEqual({ waitingInteractionId: a.id, lastRequestId: '', started: true })
-  expect((await store.turns.readMany([a.id, b.id, c.id])).map((it) => it.status)).toEqual(['waiting', 'queued', 'queued'])
+  expect((await store.turns.readMany([a.id, b.id, c.id])).map((it) => it.status)).toEqual([
+    'waiting',
+    'queued',
+    'queued',
+  ])
   expect((await store.events(c.id))[0]).toMatchObject({ type: 'submitted', queued: 2 })
 })
 
@@ -51,7 +55,8 @@ test('a turn that ends gives its place to the next in line, whose log says that 
   await store.append(request, epoch, 1, [text('to a'), completed])
   expect(await inFlight(store, session)).toEqual({ waitingInteractionId: b.id, lastRequestId: '', started: true })
   expect(await store.sessions.queue(session)).toEqual([c.id])
-  for (const turn of [id, b.id, c.id]) expect((await store.folded(turn)).status).toBe((await store.turns.read(turn))!.status)
+  for (const turn of [id, b.id, c.id])
+    expect((await store.folded(turn)).status).toBe((await store.turns.read(turn))!.status)
   expect((await store.events(b.id)).map((e) => e.type)).toEqual(['submitted', 'started'])
 })
 
@@ -73,7 +78,10 @@ test('a known message is answered even when the queue is full', async () => {
   const session = await store.session()
   await store.submit(session)
   const b = await store.submit(session, { queueLimit: 1 })
-  expect(await store.submit(session, { interaction: b.id, queueLimit: 1 })).toMatchObject({ word: 'known', position: 1 })
+  expect(await store.submit(session, { interaction: b.id, queueLimit: 1 })).toMatchObject({
+    word: 'known',
+    position: 1,
+  })
 })
 
 test('an interrupt ends the turn in flight and goes before all that wait, even when the queue is full', async () => {
@@ -99,7 +107,10 @@ test('an interrupt that is sent again interrupts nothing more', async () => {
   const session = await store.session()
   await store.submit(session)
   const urgent = await store.submit(session, { interrupt: true })
-  expect(await store.submit(session, { interrupt: true, interaction: urgent.id })).toMatchObject({ word: 'known', interrupted: '' })
+  expect(await store.submit(session, { interrupt: true, interaction: urgent.id })).toMatchObject({
+    word: 'known',
+    interrupted: '',
+  })
   expect(await store.turns.read(urgent.id)).toMatchObject({ status: 'waiting' })
 })
 
@@ -131,9 +142,17 @@ test('whoever holds the session is named and woken', async () => {
   await store.attach(session, 'one')
   let wakes = 0
   using _ = await store.bus.listen(store.keys.wake(session), { message: () => wakes++, look: () => {} })
-  expect(await store.sessions.submit({
-    interaction: newInteractionId(session), session, input: 'x', metadata: {}, interrupt: false, queueLimit: 1, historyLimit: 1,
-  })).toMatchObject({ word: 'ok', holder: 'one', pool: 'coder' })
+  expect(
+    await store.sessions.submit({
+      interaction: newInteractionId(session),
+      session,
+      input: 'x',
+      metadata: {},
+      interrupt: false,
+      queueLimit: 1,
+      historyLimit: 1,
+    }),
+  ).toMatchObject({ word: 'ok', holder: 'one', pool: 'coder' })
   await eventually(() => wakes === 1)
 })
 
@@ -145,7 +164,11 @@ test('a turn whose hash is lost blocks nobody: the next message has the place', 
   expect(await inFlight(store, session)).toMatchObject({ waitingInteractionId: next.id })
   const urgent = await store.running()
   await store.redis.del(store.keys.interaction(urgent.id), store.keys.log(urgent.id))
-  expect(await store.submit(urgent.session, { interrupt: true })).toMatchObject({ word: 'ok', position: 0, interrupted: '' })
+  expect(await store.submit(urgent.session, { interrupt: true })).toMatchObject({
+    word: 'ok',
+    position: 0,
+    interrupted: '',
+  })
   expect(await store.turns.read(urgent.id)).toBeUndefined()
   expect(await store.immortal()).toEqual([])
 })
@@ -172,7 +195,14 @@ describe('what is kept slides with the session', () => {
   test('creating a session once more changes nothing of it', async () => {
     const session = await store.session()
     await store.redis.pexpire(store.keys.session(session), 1000)
-    await store.sessions.create({ id: session, owner: 'thief', pool: 'other', title: 'x', metadata: { a: 'b' }, nowMs: 1 })
+    await store.sessions.create({
+      id: session,
+      owner: 'thief',
+      pool: 'other',
+      title: 'x',
+      metadata: { a: 'b' },
+      nowMs: 1,
+    })
     expect(await store.sessions.read(session)).toMatchObject({ owner: 'me', pool: 'coder', title: '', metadata: {} })
     expect(await store.redis.pttl(store.keys.session(session))).toBeLessThanOrEqual(1000)
   })

@@ -24,15 +24,29 @@ describe('dispatch', () => {
       pool: 'coder',
       tip: 2,
     })
-    expect(await inFlight(store, session)).toEqual({ waitingInteractionId: id, lastRequestId: requestOf(id, 1), started: true })
-    expect((await store.events(id)).at(-1)).toMatchObject({ type: 'dispatched', request: requestOf(id, 1), attempt: 1, agent: 'one' })
+    expect(await inFlight(store, session)).toEqual({
+      waitingInteractionId: id,
+      lastRequestId: requestOf(id, 1),
+      started: true,
+    })
+    expect((await store.events(id)).at(-1)).toMatchObject({
+      type: 'dispatched',
+      request: requestOf(id, 1),
+      attempt: 1,
+      agent: 'one',
+    })
   })
 
   test('of a turn that the agent has in hand says how far it is, and changes nothing', async () => {
     const { session, id, epoch, request } = await store.running()
     await store.append(request, epoch, 1, [text('a'), text('b')])
     const before = await store.events(id)
-    expect(await store.dispatch(session, epoch, { holding: request })).toEqual({ word: 'held', interaction: id, request, after: 2 })
+    expect(await store.dispatch(session, epoch, { holding: request })).toEqual({
+      word: 'held',
+      interaction: id,
+      request,
+      after: 2,
+    })
     expect(await store.events(id)).toEqual(before)
   })
 
@@ -67,7 +81,10 @@ describe('dispatch', () => {
     expect((await store.turns.read(id))!.attempt).toBe(1)
     expect((await store.events(id)).filter((e) => e.type === 'dispatched')).toHaveLength(1)
     // the agent got it and gave it up: this is another delivery
-    expect(await store.dispatch(session, epoch, { heard: requestOf(id, 1) })).toMatchObject({ word: 'turn', attempt: 2 })
+    expect(await store.dispatch(session, epoch, { heard: requestOf(id, 1) })).toMatchObject({
+      word: 'turn',
+      attempt: 2,
+    })
     // so is one to another connection
     const next = await store.attach(session, 'one')
     expect(await store.dispatch(session, next, { heard: '' })).toMatchObject({ word: 'turn', attempt: 3 })
@@ -88,7 +105,11 @@ describe('dispatch', () => {
     await store.append(request, epoch, 1, [text('half')])
     const again = await store.attach(session)
     const retry = { onAgentLoss: 'retry', maxAttempts: 2 } as const
-    expect(await store.dispatch(session, again, retry)).toMatchObject({ word: 'turn', request: requestOf(id, 2), attempt: 2 })
+    expect(await store.dispatch(session, again, retry)).toMatchObject({
+      word: 'turn',
+      request: requestOf(id, 2),
+      attempt: 2,
+    })
     expect((await store.events(id)).slice(-2).map((e) => e.type)).toEqual(['reset', 'dispatched'])
     expect(await store.folded(id)).toMatchObject({ status: 'waiting', entries: [], attempt: 2 })
     expect(await store.append(request, again, 2, [text('late')])).toMatchObject({ word: 'fenced' })
@@ -103,7 +124,12 @@ describe('dispatch', () => {
     const { id } = await store.submit(session)
     const epoch = await store.attach(session)
     const request = requestOf(id, 1)
-    expect(await store.dispatch(session, epoch, { holding: request })).toEqual({ word: 'held', interaction: id, request, after: 0 })
+    expect(await store.dispatch(session, epoch, { holding: request })).toEqual({
+      word: 'held',
+      interaction: id,
+      request,
+      after: 0,
+    })
     expect(await inFlight(store, session)).toMatchObject({ lastRequestId: request })
     expect(await store.append(request, epoch, 1, [text('a')])).toMatchObject({ word: 'ok' })
     expect(await store.folded(id)).toMatchObject({ status: 'streaming', attempt: 1 })
@@ -114,7 +140,11 @@ describe('dispatch', () => {
     const lost = await store.running()
     const next = await store.submit(lost.session)
     await store.redis.del(store.keys.interaction(lost.id), store.keys.log(lost.id))
-    expect(await store.dispatch(lost.session, lost.epoch)).toEqual({ word: 'ended', interaction: lost.id, code: 'lost' })
+    expect(await store.dispatch(lost.session, lost.epoch)).toEqual({
+      word: 'ended',
+      interaction: lost.id,
+      code: 'lost',
+    })
     expect(await store.dispatch(lost.session, lost.epoch)).toMatchObject({ word: 'turn', interaction: next.id })
     expect(await store.redis.exists(store.keys.interaction(lost.id))).toBe(0)
   })
@@ -166,7 +196,10 @@ describe('seal', () => {
     expect(await store.turns.seal(id, output)).toBe('ok')
     expect(await store.turns.seal(id, [])).toBe('sealed')
     expect(await store.turns.read(id)).toMatchObject({ output })
-    const [ofTurn, ofSession] = [await store.redis.pttl(store.keys.interaction(id)), await store.redis.pttl(store.keys.session(session))]
+    const [ofTurn, ofSession] = [
+      await store.redis.pttl(store.keys.interaction(id)),
+      await store.redis.pttl(store.keys.session(session)),
+    ]
     expect(Math.abs(ofTurn - ofSession)).toBeLessThan(1000)
     const ofLog = await store.redis.pttl(store.keys.log(id))
     expect(ofLog).toBeGreaterThan(0)
@@ -217,7 +250,10 @@ describe('forget_thread', () => {
   test('of a turn with output, or that never had a thread, is a failure', async () => {
     const spoke = await withThread()
     await store.append(spoke.request, spoke.epoch, 1, [text('a')])
-    expect(await store.turns.forgetThread(spoke.id, spoke.request, spoke.epoch)).toEqual({ word: 'fail', thread: 'T-1' })
+    expect(await store.turns.forgetThread(spoke.id, spoke.request, spoke.epoch)).toEqual({
+      word: 'fail',
+      thread: 'T-1',
+    })
     expect(await threadOf(spoke.session)).toBe('')
     const fresh = await store.running()
     expect(await store.turns.forgetThread(fresh.id, fresh.request, fresh.epoch)).toEqual({ word: 'fail', thread: '' })
@@ -244,7 +280,14 @@ describe('remove', () => {
     }
     expect(await store.sessions.read(session)).toBeUndefined()
     const { keys } = store
-    expect(await store.redis.exists(keys.session(session), keys.queue(session), keys.lease(session), keys.interactions(session))).toBe(0)
+    expect(
+      await store.redis.exists(
+        keys.session(session),
+        keys.queue(session),
+        keys.lease(session),
+        keys.interactions(session),
+      ),
+    ).toBe(0)
     expect(await store.append(request, epoch, 1, [text('late')])).toMatchObject({ word: 'ended' })
     expect(await store.dispatch(session, epoch)).toEqual({ word: 'gone' })
     expect(await store.sessions.remove(session)).toBeUndefined()
@@ -254,7 +297,10 @@ describe('remove', () => {
     const { session, id, epoch, request } = await store.running()
     await store.append(request, epoch, 1, [text('a'), completed])
     await store.sessions.remove(session)
-    const life = async () => [await store.redis.pttl(store.keys.interaction(id)), await store.redis.pttl(store.keys.log(id))]
+    const life = async () => [
+      await store.redis.pttl(store.keys.interaction(id)),
+      await store.redis.pttl(store.keys.log(id)),
+    ]
     for (const left of await life()) expect(left > 50_000 && left <= 60_000).toBe(true)
     await store.turns.seal(id, [])
     for (const left of await life()) expect(left > 50_000 && left <= 60_000).toBe(true)

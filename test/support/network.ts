@@ -76,7 +76,12 @@ export async function startNetwork(options: NetworkOptions = {}): Promise<Networ
   const started = Array.from({ length: count }, (_, i) => {
     const id = `r${i}`
     return processes
-      ? processReplica(id, { ...settings, REPLICA_ID: id, PORT: String(ports[2 * i]), OPS_PORT: String(ports[2 * i + 1]) }, stops, main)
+      ? processReplica(
+          id,
+          { ...settings, REPLICA_ID: id, PORT: String(ports[2 * i]), OPS_PORT: String(ports[2 * i + 1]) },
+          stops,
+          main,
+        )
       : localReplica(id, { ...settings, REPLICA_ID: id, PORT: '0', OPS_PORT: '0' }, stops)
   })
   const replicas = await Promise.all(started).catch(async (err: unknown) => {
@@ -109,7 +114,10 @@ export async function startNetwork(options: NetworkOptions = {}): Promise<Networ
 
 async function localReplica(id: string, env: Record<string, string>, stops: (() => unknown)[]): Promise<Replica> {
   const logs: Record<string, unknown>[] = []
-  const log = pino({ level: 'debug', base: { replica: id } }, { write: (line: string) => void logs.push(JSON.parse(line) as Record<string, unknown>) })
+  const log = pino(
+    { level: 'debug', base: { replica: id } },
+    { write: (line: string) => void logs.push(JSON.parse(line) as Record<string, unknown>) },
+  )
   const gateway = await startGateway(readConfig(env), log, 'test')
   stops.push(() => gateway.close())
   const unable = () => {
@@ -142,7 +150,10 @@ async function processReplica(
   let child: ChildProcess
   let gone: Promise<number | null>
   async function start(): Promise<void> {
-    child = spawn(process.execPath, [main, 'serve'], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+    child = spawn(process.execPath, [main, 'serve'], {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    })
     gone = once(child, 'exit').then(([code]) => code as number | null)
     let rest = ''
     child.stdout!.setEncoding('utf8').on('data', (text: string) => {
@@ -187,7 +198,7 @@ async function removeKeys(redis: Redis, prefix: string): Promise<void> {
 /** Every key that matches, by SCAN. */
 export async function keysLike(redis: Redis, pattern: string): Promise<string[]> {
   const keys: string[] = []
-  for (let cursor = '0'; ; ) {
+  for (let cursor = '0'; ;) {
     const [next, found] = await redis.scan(cursor, 'MATCH', pattern, 'COUNT', 1000)
     keys.push(...found)
     cursor = next

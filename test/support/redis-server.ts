@@ -99,13 +99,16 @@ export async function startRedisCluster({ masters = 3 } = {}): Promise<RedisClus
     for (let i = 1; i < masters; i++) {
       await clients[0]!.call('CLUSTER', 'MEET', '127.0.0.1', ports[i]!, ports[masters + i]!)
     }
-    await eventually(async () => {
-      for (const client of clients) {
-        const info = String(await client.call('CLUSTER', 'INFO'))
-        if (!info.includes('cluster_state:ok') || !info.includes(`cluster_known_nodes:${masters}`))
-          throw new Error(info)
-      }
-    }, { limitMs: 30_000 })
+    await eventually(
+      async () => {
+        for (const client of clients) {
+          const info = String(await client.call('CLUSTER', 'INFO'))
+          if (!info.includes('cluster_state:ok') || !info.includes(`cluster_known_nodes:${masters}`))
+            throw new Error(info)
+        }
+      },
+      { limitMs: 30_000 },
+    )
   } catch (err) {
     await stop()
     throw err

@@ -5,7 +5,16 @@ import type { Connection } from '../../core/connection.js'
  * "nobody heard it" instead, and counts. What rides on the adapter may be lost; turns never do.
  */
 export function guarded(client: Connection, dropped: () => void): Connection {
-  const quiet = new Set(['publish', 'spublish', 'subscribe', 'ssubscribe', 'psubscribe', 'unsubscribe', 'sunsubscribe', 'punsubscribe'])
+  const quiet = new Set([
+    'publish',
+    'spublish',
+    'subscribe',
+    'ssubscribe',
+    'psubscribe',
+    'unsubscribe',
+    'sunsubscribe',
+    'punsubscribe',
+  ])
   const sends = new Set(['publish', 'spublish'])
   return new Proxy(client, {
     get(target, name) {

@@ -9,7 +9,14 @@ import { join, part } from '../../core/join.js'
 import type { Links, Station } from '../../core/links.js'
 import type { Parts } from '../../core/parts.js'
 import { WINDOW } from '../../core/writer.js'
-import { AGENT_PROTOCOL, Hello, type AgentToGateway, type GatewayToAgent, type Refusal, type Welcome } from '../../protocol/agent-wire.js'
+import {
+  AGENT_PROTOCOL,
+  Hello,
+  type AgentToGateway,
+  type GatewayToAgent,
+  type Refusal,
+  type Welcome,
+} from '../../protocol/agent-wire.js'
 import { MAX_EVENT_BYTES } from '../../protocol/events.js'
 import { Fleet, type FleetEvents } from './fleet.js'
 import { guarded } from './guarded-client.js'
@@ -160,13 +167,19 @@ export function agentsDoor(
   }
 }
 
-const refusal = (code: Refusal['code'], message: string, retry: boolean): Refusal => ({ ok: false, code, message, retry })
+const refusal = (code: Refusal['code'], message: string, retry: boolean): Refusal => ({
+  ok: false,
+  code,
+  message,
+  retry,
+})
 
 /** Keeps what an agent says between its welcome and its sessions being taken up; the given function plays it back. */
 function holdBack(socket: AgentSocket, backlog: (() => void)[]): () => void {
   const names = ['accepted', 'events', 'settled', 'leave'] as const
   const keep = names.map((name) => {
-    const listener = (...args: unknown[]) => void backlog.push(() => socket.listeners(name).forEach((hears) => (hears as (...a: unknown[]) => void)(...args)))
+    const listener = (...args: unknown[]) =>
+      void backlog.push(() => socket.listeners(name).forEach((hears) => (hears as (...a: unknown[]) => void)(...args)))
     socket.on(name, listener as never)
     return () => void socket.off(name, listener as never)
   })

@@ -1,6 +1,13 @@
 import type { Socket } from 'socket.io'
 import { z } from 'zod'
-import { Accepted, Events, Settled, type AgentToGateway, type GatewayToAgent, type NoticeMessage } from '../../protocol/agent-wire.js'
+import {
+  Accepted,
+  Events,
+  Settled,
+  type AgentToGateway,
+  type GatewayToAgent,
+  type NoticeMessage,
+} from '../../protocol/agent-wire.js'
 import { MAX_EVENT_BYTES, type AgentEvent } from '../../protocol/events.js'
 import { isRequestId, sessionOf, type RequestId } from '../../protocol/ids.js'
 import { fenced } from '../../core/deliver.js'
@@ -28,7 +35,10 @@ export function socketLink(socket: AgentSocket, agent: string, pool: string | nu
     move: () => void socket.emit('move', { reason: 'drain' }),
     close(why) {
       if (why === 'superseded')
-        socket.emit('notice', { code: 'superseded', message: 'Another connection uses this agent id; it has the sessions now.' })
+        socket.emit('notice', {
+          code: 'superseded',
+          message: 'Another connection uses this agent id; it has the sessions now.',
+        })
       socket.conn.close() // not disconnect(): that tells the client to stay away
     },
   }
@@ -66,7 +76,11 @@ export function hear(parts: Parts, socket: AgentSocket, station: Station): void 
     const { request, first, events } = said
     const large = events.find(tooLarge)
     if (large)
-      return dropped('event_too_large', `An event is at most ${MAX_EVENT_BYTES} bytes; this ${large.type} is larger.`, request)
+      return dropped(
+        'event_too_large',
+        `An event is at most ${MAX_EVENT_BYTES} bytes; this ${large.type} is larger.`,
+        request,
+      )
     const it = station.holds.get(sessionOf(request))
     if (it?.request === request && it.writer) {
       it.accepted = true

@@ -19,7 +19,8 @@ function refuseUnread(maxBytes: number): RequestHandler {
     const length = Number(req.headers['content-length'] ?? 0)
     if (length > maxBytes) {
       // a client that is still sending would meet a reset instead of the answer: hear it out, within reason
-      if (length <= DISCARD_BYTES) return void req.resume().once('end', () => next(new ThroughlineError('body_too_large')))
+      if (length <= DISCARD_BYTES)
+        return void req.resume().once('end', () => next(new ThroughlineError('body_too_large')))
       res.set('Connection', 'close')
       throw new ThroughlineError('body_too_large')
     }

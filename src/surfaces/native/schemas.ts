@@ -41,7 +41,13 @@ export const FirstMessage = z
 
 const limit = z.coerce.number().int().min(1).max(100).default(20)
 
-export const SessionsPage = z.object({ limit, before: z.string().regex(/^\d{1,15}\.ses_[0-9a-z]{26}$/, 'is the `next` of the page before').optional() })
+export const SessionsPage = z.object({
+  limit,
+  before: z
+    .string()
+    .regex(/^\d{1,15}\.ses_[0-9a-z]{26}$/, 'is the `next` of the page before')
+    .optional(),
+})
 
 export const TranscriptPage = z.object({
   limit,
