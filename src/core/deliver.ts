@@ -69,6 +69,11 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
     onAgentLoss: settings.onAgentLoss,
     agent: station.link.agent,
   })
+  if ((answer.word === 'turn' || answer.word === 'idle') && it.request && it.writer?.busy) {
+    // perhaps the agent's own end, whose answer was lost: the writer learns it, and must not be taken for a cancel
+    await it.writer.busy
+    return it.deliver()
+  }
   switch (answer.word) {
     case 'held':
       return

@@ -42,7 +42,7 @@ export class Writer {
   /** The agent's number of the first event in the queue. */
   #first: number
   #tip = 0
-  #running = false
+  #running: Promise<void> | null = null
   #asked = -1
   #stopped = false
   #alive = false
@@ -84,16 +84,15 @@ export class Writer {
     this.#queue = []
   }
 
-  get idle(): boolean {
-    return !this.#running
+  /** The work under way, null between appends: what Redis says of the turn meanwhile may be this writer's own doing. */
+  get busy(): Promise<void> | null {
+    return this.#running
   }
 
   #start(): void {
-    if (this.#running) return
-    this.#running = true
-    this.#run()
+    this.#running ??= this.#run()
       .catch((err: unknown) => this.#parts.observe.bug('writer', err))
-      .finally(() => (this.#running = false))
+      .finally(() => (this.#running = null))
   }
 
   async #run(): Promise<void> {

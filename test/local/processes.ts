@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
@@ -48,7 +48,10 @@ export function startProgram(name: string, args: string[] = [], env: NodeJS.Proc
   }
 }
 
-/** Whether the process does anything any more. One that waits for somebody to read its exit code does not. */
+/**
+ * Whether the process does anything any more. One that waits for somebody to read its exit code does not; but while it
+ * still has other threads its sockets are open, though its first thread is a zombie already.
+ */
 export function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0)
@@ -56,7 +59,8 @@ export function isRunning(pid: number): boolean {
     return false
   }
   try {
-    return !/^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+    const zombie = /^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+    return !zombie || readdirSync(`/proc/${pid}/task`).length > 1
   } catch {
     return process.platform !== 'linux'
   }
