@@ -17,7 +17,8 @@ const ARROWS = {
   local: ['protocol'],
   'config.ts': ['protocol'],
   'gateway.ts': ['surfaces', 'core', 'store', 'auth', 'observe', 'protocol', 'config.ts'],
-  cli: ['gateway.ts', 'config.ts', 'local', 'sdk', 'observe'],
+  bridge: ['sdk', 'protocol'],
+  cli: ['gateway.ts', 'config.ts', 'local', 'sdk', 'bridge', 'auth', 'observe', 'protocol'],
   'main.ts': ['cli', 'local', 'config.ts'],
 }
 

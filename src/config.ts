@@ -84,6 +84,14 @@ export const SETTINGS = {
     meaning: 'Keys of agents: pool=key or pool|pool=key; * is any pool. Empty: no key is asked for, loopback only.',
     schema: named,
   }),
+  TOKEN_SECRET: setting({
+    group: 'http',
+    default: '',
+    secret: true,
+    meaning:
+      'Signs tokens that open one session each, for its agent or for reading its streams; at least 32 characters. Several, separated by commas: the first signs, all are accepted. Empty: there are no such tokens.',
+    schema: list.pipe(z.array(z.string().min(32, 'each secret needs at least 32 characters'))),
+  }),
 
   REDIS_URL: setting({
     group: 'redis',
@@ -351,6 +359,7 @@ function group(v: Values) {
       opsHost: v.OPS_HOST || host,
       clientKeys: v.CLIENT_KEYS,
       agentKeys: v.AGENT_KEYS,
+      tokenSecrets: v.TOKEN_SECRET,
       /** Somebody may connect without a key. */
       keyless: !open,
       maxBodyBytes: v.MAX_BODY_BYTES,

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { agentAuth } from './auth/agent.js'
 import { clientAuth } from './auth/client.js'
+import { tokens } from './auth/token.js'
 import type { Config } from './config.js'
 import { buildCore } from './core/build.js'
 import { PoolWatch } from './core/claim.js'
@@ -133,7 +134,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
 
     const agents = agentsDoor(server, parts, links, pools, {
       adapter: { pub: opened('adapter-pub'), sub: opened('adapter-sub'), key: store.keys.sockets },
-      authenticate: agentAuth(config.http.agentKeys),
+      authenticate: agentAuth(config.http.agentKeys, tokens(config.http.tokenSecrets)),
       refuseOrigins: config.http.keyless,
       maxAgents: config.http.maxAgents,
     })

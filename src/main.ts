@@ -8,11 +8,13 @@ const kill = new AbortController()
 for (const signal of ['SIGTERM', 'SIGINT'] as const)
   process.on(signal, () => (stop.signal.aborted ? kill.abort() : stop.abort()))
 
-const whole = (text: string): number => {
+function within(text: string, least: number, most: number): number {
   const n = Number(text)
-  if (!Number.isInteger(n) || n < 1 || n > 64) throw new InvalidArgumentError('a whole number from 1 to 64, please')
+  if (!Number.isInteger(n) || n < least || n > most)
+    throw new InvalidArgumentError(`a whole number from ${least} to ${most}, please`)
   return n
 }
+const whole = (text: string): number => within(text, 1, 64)
 
 const program = new Command('throughline')
   .description('A gateway between HTTP clients and remote coding agents that survives restarts.')
@@ -82,6 +84,21 @@ program
       console.error(`\n${err.message}`)
       process.exitCode = 78
     }
+  })
+
+program
+  .command('token')
+  .description('print a token that opens one session, signed with TOKEN_SECRET')
+  .requiredOption('--session <id>', 'the session, ses_…')
+  .addOption(
+    new Option('--use <use>', "what for: its agent's connection, or reading its event streams")
+      .choices(['agent', 'stream'])
+      .default('agent'),
+  )
+  .option('--hours <n>', 'how long it is valid, in hours', (text) => within(text, 1, 8760), 24)
+  .action(async (options: { session: string; use: 'agent' | 'stream'; hours: number }) => {
+    const { printToken } = await import('./cli/token.js')
+    process.exitCode = await printToken(options.session, options.use, options.hours * 3600_000)
   })
 
 await program.parseAsync()

@@ -1,7 +1,7 @@
 import { outputText } from '../../src/protocol/fold.js'
 import { api, post, watch } from '../support/client.js'
 import { eventually } from '../support/eventually.js'
-import { startNetwork, type Network } from '../support/network.js'
+import { startNetwork } from '../support/network.js'
 import { completed, text } from '../support/raw-agent.js'
 import type { SessionId } from '../../src/protocol/ids.js'
 import { startRelay, type Relay } from './tcp-relay.js'

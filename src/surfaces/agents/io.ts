@@ -2,7 +2,7 @@ import type { Server as HttpServer } from 'node:http'
 import { createAdapter } from '@socket.io/redis-adapter'
 import { Server, type Namespace } from 'socket.io'
 import { z } from 'zod'
-import { mayJoin, type AgentPrincipal } from '../../auth/agent.js'
+import { mayJoin, mayServe, type AgentPrincipal } from '../../auth/agent.js'
 import type { PoolWatch } from '../../core/claim.js'
 import type { Connection } from '../../core/connection.js'
 import { join, part } from '../../core/join.js'
@@ -45,7 +45,7 @@ export function agentsDoor(
   pools: PoolWatch,
   options: {
     adapter: { pub: Connection; sub: Connection; key: string }
-    authenticate: (key: string | undefined) => AgentPrincipal | undefined
+    authenticate: (key: string | undefined) => Promise<AgentPrincipal | undefined>
     /** Without keys, a web page must not be able to join as an agent: its browser always names an origin. */
     refuseOrigins: boolean
     maxAgents: number
@@ -110,15 +110,18 @@ export function agentsDoor(
     const parsed = Hello.safeParse(message)
     if (!parsed.success) return { reply: refusal('invalid_hello', z.prettifyError(parsed.error).slice(0, 1000), false) }
     const hello = parsed.data
-    const principal = options.authenticate((socket.handshake.auth as { key?: string } | undefined)?.key)
-    if (!principal) return { reply: refusal('unauthorized', 'No valid agent key in auth.key of the handshake.', false) }
+    const principal = await options.authenticate((socket.handshake.auth as { key?: string } | undefined)?.key)
+    if (!principal)
+      return {
+        reply: refusal('unauthorized', 'No valid agent key or session token in auth.key of the handshake.', false),
+      }
     if (hello.pool !== undefined && !mayJoin(principal, hello.pool))
       return { reply: refusal('unauthorized', `This key may not join pool ${hello.pool}.`, false) }
     if (closed || links.all.length >= options.maxAgents)
       return { reply: refusal('unavailable', 'This replica takes no more agents. Connect again.', true) }
     for (const session of [...hello.sessions, ...hello.holding.map((held) => held.session)]) {
       const stored = await parts.store.sessions.read(session)
-      if (stored && !mayJoin(principal, stored.pool))
+      if (!mayServe(principal, session, stored?.pool))
         return { reply: refusal('unauthorized', `This key may not serve ${session}.`, false) }
     }
 

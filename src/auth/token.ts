@@ -1,0 +1,43 @@
+import { jwtVerify, SignJWT } from 'jose'
+import { isSessionId, type SessionId } from '../protocol/ids.js'
+
+/** What a token opens, of one session: `agent` its agent's connection, `stream` reading its event streams. */
+export type TokenUse = 'agent' | 'stream'
+
+/** Signed, expiring tokens for one session each. */
+export interface Tokens {
+  /** A token of `ttlMs`; compact JWT, URL-safe. */
+  mint(use: TokenUse, session: SessionId, ttlMs: number): Promise<string>
+  /** The session that the token opens for this use; undefined for one that is forged, expired or meant for another use. */
+  verify(use: TokenUse, token: string): Promise<SessionId | undefined>
+}
+
+const ISSUER = 'throughline'
+
+/** Tokens signed with `secret` (HS256, RFC 7519). The first secret signs, all verify, so that secrets can be rotated. */
+export function tokens(secrets: readonly string[]): Tokens | undefined {
+  const keys = secrets.map((secret) => new TextEncoder().encode(secret))
+  const signing = keys[0]
+  if (!signing) return undefined
+  return {
+    mint: (use, session, ttlMs) =>
+      new SignJWT()
+        .setProtectedHeader({ alg: 'HS256' })
+        .setIssuer(ISSUER)
+        .setAudience(use)
+        .setSubject(session)
+        .setIssuedAt()
+        .setExpirationTime(new Date(Date.now() + ttlMs))
+        .sign(signing),
+    async verify(use, token) {
+      for (const key of keys) {
+        const found = await jwtVerify(token, key, { issuer: ISSUER, audience: use, algorithms: ['HS256'] }).catch(
+          () => undefined,
+        )
+        const session = found?.payload.sub
+        if (session !== undefined && isSessionId(session)) return session
+      }
+      return undefined
+    },
+  }
+}
