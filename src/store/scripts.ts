@@ -15,6 +15,8 @@ const SESSION_SCRIPTS = [
   'expire',
   'seal',
   'remove',
+  'forget',
+  'describe',
 ] as const
 export type ScriptName = (typeof SESSION_SCRIPTS)[number]
 

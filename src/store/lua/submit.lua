@@ -1,7 +1,10 @@
 -- submit: store a message; it is the session's turn now, or it waits. Idempotent by its id.
 -- ARGV  3 interaction · 4 input · 5 metadata, JSON · 6 '1' to interrupt · 7 most that may wait · 8 most turns kept
+--       9 what its door keeps with it, or '' · 10 '1': nothing of it is kept after its end · 11 pool it is meant for, or ''
+--       (a session that has none yet gets it) · 12 the turn that it must follow directly, or ''
 -- gives {'ok', position (0: its turn now), lease holder or '', interrupted turn or '', pool}
 --       {'known', position, lease holder, '', pool} · {'gone'} no such session · {'full'}
+--       {'other', pool of the session, '' when it has none} · {'moved'} the session has gone on since
 if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 local id, interrupt = ARGV[3], ARGV[6] == '1'
 local key = interaction_key(id)
@@ -16,6 +19,13 @@ local function answer(word, interrupted)
 end
 
 if redis.call('EXISTS', key) == 1 then return answer('known', '') end
+local pool = get(session, 'pool')
+if pool == '' then pool = ARGV[11] end
+if pool == '' or (ARGV[11] ~= '' and ARGV[11] ~= pool) then return { 'other', pool } end
+if ARGV[12] ~= '' then
+  local newest = redis.call('HGET', session, 'newest') or redis.call('LINDEX', history, -1) -- one made before 'newest' was kept
+  if newest ~= ARGV[12] then return { 'moved' } end
+end
 if current ~= '' and redis.call('EXISTS', interaction_key(current)) == 0 then -- only after Redis lost writes
   advance()
   current = get(session, 'waitingInteractionId')
@@ -23,8 +33,11 @@ end
 if current ~= '' and not interrupt and redis.call('LLEN', queue) >= tonumber(ARGV[7]) then return { 'full' } end
 
 touch()
+redis.call('HSET', session, 'newest', id, 'pool', pool)
 redis.call('HSET', key, 'id', id, 'status', 'queued', 'input', ARGV[4], 'metadata', ARGV[5], 'createdAt', at,
-  'pool', get(session, 'pool'), 'owner', get(session, 'owner'), 'attempt', 0, 'tip', 0, 'agentTip', 0)
+  'pool', pool, 'owner', get(session, 'owner'), 'attempt', 0, 'tip', 0, 'agentTip', 0)
+if ARGV[9] ~= '' then redis.call('HSET', key, 'note', ARGV[9]) end
+if ARGV[10] == '1' then redis.call('HSET', key, 'ephemeral', '1') end
 redis.call('RPUSH', history, id)
 redis.call('PEXPIRE', history, session_ttl)
 while redis.call('LLEN', history) > tonumber(ARGV[8]) do
