@@ -93,6 +93,10 @@ export interface Submitted {
   queued: number
   /** Whether this message was known already and nothing new was stored. */
   replayed: boolean
+  /** The pool of its session. */
+  pool: string
+  /** In ms. */
+  createdAt: number
 }
 
 /**

@@ -66,6 +66,8 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     interaction: ids.interaction,
     queued: answer.position,
     replayed: answer.word === 'known',
+    pool: answer.pool,
+    createdAt: answer.createdAt,
   }
 }
 

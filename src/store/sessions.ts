@@ -34,6 +34,7 @@ export type SubmitAnswer =
       /** The turn that was cancelled to make room, or ''. */
       interrupted: InteractionId | ''
       pool: string
+      createdAt: number
     }
   | SubmitRefusal
 
@@ -132,7 +133,7 @@ export class Sessions {
     /** The turn that it must follow directly. */
     follows?: InteractionId
   }): Promise<SubmitAnswer> {
-    const [word, position, holder, interrupted, pool] = await this.#scripts.run('submit', message.session, [
+    const [word, position, holder, interrupted, pool, createdAt] = await this.#scripts.run('submit', message.session, [
       message.interaction,
       message.input,
       JSON.stringify(message.metadata),
@@ -152,6 +153,7 @@ export class Sessions {
       holder: String(holder),
       interrupted: interrupted as InteractionId | '',
       pool: String(pool),
+      createdAt: Number(createdAt || 0),
     }
   }
 

@@ -2,8 +2,8 @@
 -- ARGV  3 interaction · 4 input · 5 metadata, JSON · 6 '1' to interrupt · 7 most that may wait · 8 most turns kept
 --       9 what its door keeps with it, or '' · 10 '1': nothing of it is kept after its end · 11 pool it is meant for, or ''
 --       (a session that has none yet gets it) · 12 the turn that it must follow directly, or ''
--- gives {'ok', position (0: its turn now), lease holder or '', interrupted turn or '', pool}
---       {'known', position, lease holder, '', pool} · {'gone'} no such session · {'full'}
+-- gives {'ok', position (0: its turn now), lease holder or '', interrupted turn or '', pool, when it was created}
+--       {'known', position, lease holder, '', pool, when it was created} · {'gone'} no such session · {'full'}
 --       {'other', pool of the session, '' when it has none} · {'moved'} the session has gone on since
 if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 local id, interrupt = ARGV[3], ARGV[6] == '1'
@@ -15,7 +15,7 @@ local function position()
   return found and found + 1 or 0
 end
 local function answer(word, interrupted)
-  return { word, position(), get(lease, 'agent'), interrupted, get(session, 'pool') }
+  return { word, position(), get(lease, 'agent'), interrupted, get(session, 'pool'), get(key, 'createdAt') }
 end
 
 if redis.call('EXISTS', key) == 1 then return answer('known', '') end

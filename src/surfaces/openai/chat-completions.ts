@@ -39,7 +39,7 @@ export function chatRoutes(parts: OpenAiParts): Routes {
     if (!isSessionId(id)) throw new ThroughlineError('not_found', { param })
     call.session = id
     const { pool } = await core.session(call.owner, id)
-    if (pool !== model)
+    if (pool !== '' && pool !== model)
       throw new ThroughlineError('invalid_request', { message: `This session belongs to "${pool}".`, param: 'model' })
     return id
   }
@@ -61,7 +61,7 @@ export function chatRoutes(parts: OpenAiParts): Routes {
         const session = await sessionFor(call, req, request)
         const turn = await core.submit(call.owner, {
           text: promptOf(messages, session !== undefined),
-          to: session ? { session } : { pool: model },
+          to: session ? { session, pool: model } : { pool: model },
           ...(metadata && { metadata }),
           once: onceOf(req, REPLY_FIELDS, { session }),
         })
