@@ -57,11 +57,12 @@ export interface Asked {
 /** Of a turn that did not come through this API. */
 export const UNASKED: Asked = { instructions: null, background: false, store: true, previous: null, echo: {} }
 
-export function askedOf(request: ResponseRequest, messages: InputMessage[]): Asked {
+/** `prompt` is what the agent is told: the turn's input. */
+export function askedOf(request: ResponseRequest, messages: InputMessage[], prompt: string): Asked {
   const { instructions, background, store, previous_response_id: previous } = request
   const given = Object.entries(Echo.parse(request)).filter(([, value]) => value !== null && value !== undefined)
-  const plain =
-    !instructions && messages.length === 1 && messages[0]!.role === 'user' && messages[0]!.texts.length === 1
+  const [{ role, texts }, ...others] = messages as [InputMessage, ...InputMessage[]]
+  const plain = others.length === 0 && role === 'user' && texts.length === 1 && texts[0] === prompt
   return {
     instructions: instructions ?? null,
     background: background ?? false,

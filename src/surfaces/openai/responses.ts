@@ -79,11 +79,12 @@ export function responseRoutes(parts: OpenAiParts): Routes {
         param: 'model',
       })
     const messages = await messagesOf(core, call.owner, input)
-    const asked = askedOf(request, messages)
     const prelude = target ? await preludeOf(core, call.owner, target.session) : []
+    const text = promptOfMessages([...prelude, ...messages], instructions)
+    const asked = askedOf(request, messages, text)
     const turn = await core
       .submit(call.owner, {
-        text: promptOfMessages([...prelude, ...messages], instructions),
+        text,
         to: target ? { session: target.session, ...(model && { pool: model }) } : { pool: model! },
         ...(metadata && { metadata }),
         ...(target?.follows && { follows: target.follows }),
