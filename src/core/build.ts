@@ -4,7 +4,7 @@ import { isSessionId, type InteractionId } from '../protocol/ids.js'
 import type { Cursor } from '../protocol/sequence.js'
 import type { Core, Followed } from './core.js'
 import { follow } from './follow.js'
-import { reserve } from './idempotency.js'
+import { expectAgain, reserve } from './idempotency.js'
 import { isOverdue, ownedInteraction, readInteraction, viewInteraction } from './interactions.js'
 import { newInteractionId, newSessionId } from './mint.js'
 import { nudge } from './nudge.js'
@@ -90,6 +90,8 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
     },
 
     submit: (owner, message) => submit(parts, owner, message),
+
+    expectAgain: (owner, once, { session, interaction }) => expectAgain(parts, owner, once, { session, interaction }),
 
     async interaction(owner, id) {
       return viewInteraction(parts, await readInteraction(parts, judge, owner, id))

@@ -135,6 +135,8 @@ export interface Core {
    * `invalid_request` where the session belongs to another pool than the message.
    */
   submit(owner: string, message: NewMessage): Promise<Submitted>
+  /** The POST behind this turn is answered with a 5xx: should it come again within 10 s, it is no new message. */
+  expectAgain(owner: string, once: Once, turn: Pick<Submitted, 'session' | 'interaction'>): Promise<void>
   interaction(owner: string, id: InteractionId): Promise<Interaction>
   /** What the door that an interaction or a session came through keeps with it, or ''. */
   note(owner: string, id: InteractionId | SessionId): Promise<string>

@@ -3,7 +3,7 @@ import type { Interaction } from '../../../src/core/core.js'
 import type { AgentEvent } from '../../../src/protocol/events.js'
 import { api, post } from '../../support/client.js'
 import { eventually } from '../../support/eventually.js'
-import { startNetwork, type Network } from '../../support/network.js'
+import { keysLike, startNetwork, type Network } from '../../support/network.js'
 import { completed, text, type RawAgent } from '../../support/raw-agent.js'
 import { startRedisServer } from '../../support/redis-server.js'
 import { SseReader } from '../../support/sse.js'
@@ -219,6 +219,30 @@ test('a POST that a client repeats is answered by the one turn: by key, or by fi
   expect(idOf(retried)).toBe(idOf(keyless))
   await using fresh = await say(1, { user: 'u' }, {})
   expect(idOf(fresh)).not.toBe(idOf(keyless))
+})
+
+test('a POST that was answered with a 5xx and comes again at once, without a mark, gets the same answer; later it is new', async () => {
+  await using net = await startNetwork({ replicas: 2 })
+  const agent = await net.rawAgent({ pool: 'coder', capacity: 4 })
+  const ask = (replica: number) =>
+    fetch(`${net.url(replica)}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(hello),
+    })
+  const first = ask(0)
+  await answer(agent, 0, { type: 'failed', code: 'out_of_luck', message: 'No luck.' })
+  expect((await first).status).toBe(502)
+  const again = await ask(1)
+  expect(again.status).toBe(502)
+  expect(again.headers.get('idempotent-replayed')).toBe('true')
+  expect(again.headers.get('throughline-interaction-id')).toBe((await first).headers.get('throughline-interaction-id'))
+  for (const key of await keysLike(net.redis, `${net.prefix}*once:*`)) {
+    if ((await net.redis.pttl(key)) < 20_000) await net.redis.del(key) // time passes
+  }
+  const later = ask(1)
+  await answer(agent, 1, text('Done.'), completed)
+  expect((await later).status).toBe(200)
 })
 
 test('the same words to two sessions are two messages, also when one of them is a retry', async () => {

@@ -497,17 +497,28 @@ describe('the stream', () => {
     await expect(stream.finalResponse()).rejects.toMatchObject({ code: 'agent_output_lost' })
     expect(seen.join('')).toBe('abcdefgh')
   })
+})
 
-  test('is kept alive by comments while the agent is silent', async () => {
-    await using net = await startNetwork()
-    await net.rawAgent({ pool: 'coder' })
-    await using viewer = await SseReader.post(`${net.url(0)}/v1/responses`, {
-      model: 'coder',
-      input: 'x',
-      stream: true,
-    })
+test('silence is filled: comments in streams, and in a blocking read the header after 10 s, then line breaks', async () => {
+  await using net = await startNetwork()
+  const agent = await net.rawAgent({ pool: 'coder', capacity: 4 })
+  const say = (path: string, more: object) => SseReader.post(`${net.url(0)}/v1/${path}`, { model: 'coder', ...more })
+  const readers = await Promise.all([
+    say('responses', { input: 'a', stream: true }),
+    say('chat/completions', { messages: [{ role: 'user', content: 'b' }], stream: true }),
+    say('responses', { input: 'c' }), // resolves with the header, before any agent has answered
+  ])
+  const [response, chat, blocking] = readers
+  expect(agent.turns).toHaveLength(3)
+  for (const viewer of [response, chat])
     expect((await viewer.until(({ comment }) => comment !== undefined)).at(-1)!.lines).toEqual([': keep-alive'])
-  })
+  expect(blocking.response.status).toBe(200)
+  expect(blocking.response.headers.get('content-type')).toMatch(/^application\/json/)
+  for (const n of [0, 1, 2]) await answer(agent, n, text('Done.'), completed)
+  const body = await blocking.response.text()
+  expect(body).toMatch(/^\n+\{/)
+  expect(JSON.parse(body)).toMatchObject({ status: 'completed', output: [{ content: [{ text: 'Done.' }] }] })
+  for (const viewer of [response, chat]) expect((await viewer.all()).at(-1)!.data).toBe('[DONE]')
 })
 
 test('what is not offered is not there', async () => {
