@@ -31,6 +31,8 @@ export interface Interaction {
   session: SessionId
   pool: string
   status: Status
+  /** `agent`: a person wrote to the agent directly, past this gateway. */
+  origin: 'client' | 'agent'
   input: string
   metadata: Record<string, string>
   /** Delivery attempts so far. */
@@ -61,8 +63,8 @@ export type Followed =
 export interface NewMessage {
   text: string
   metadata?: Record<string, string>
-  /** Cancel the turn in flight and go before all that wait. */
-  interrupt?: boolean
+  /** Cancel the turn in flight and go before all that wait; `threaded`: but let it be until its agent has a thread. */
+  interrupt?: boolean | 'threaded'
   /** Kept with the turn for the door it came through, up to its body's size; see `Core.note`. */
   note?: string
   /** Nothing of the turn is kept after its end but what those need who wait for it (a minute). */

@@ -12,7 +12,7 @@ const message = (session: `ses_${string}`, more: object = {}) => ({
   session,
   input: 'hello',
   metadata: { k: 'v' },
-  interrupt: false,
+  interrupt: '' as const,
   queueLimit: 10,
   historyLimit: 10,
   ...more,

@@ -83,6 +83,7 @@ export class ResponseProjection {
         break
       case 'submitted':
       case 'started':
+      case 'yielded':
       case 'thread':
       case 'title':
       case 'usage':
