@@ -13,7 +13,7 @@ export interface TextPart {
   logprobs: never[]
 }
 
-/** An entry as one of OpenAI's output items. Why a tool call is an `mcp_call`: docs/decisions/0006. */
+/** An entry as one of OpenAI's output items. Why a tool call is an `mcp_call`: docs/decisions/0010. */
 export type OutputItem =
   | { id: string; type: 'message'; role: 'assistant'; status: ItemStatus; content: TextPart[] }
   | { id: string; type: 'reasoning'; status: ItemStatus; summary: { type: 'summary_text'; text: string }[] }

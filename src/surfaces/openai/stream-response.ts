@@ -15,7 +15,7 @@ const DONE = Buffer.from('data: [DONE]\n\n')
  * from the start of the log, so it is always read from there, page by page; what the client has is left out.
  *
  * When Redis lost the log's tail in between, the log is told anew, and what was sent is left out: agents send again what
- * was lost, under the same numbers, so the stream goes on where it stopped (docs/decisions/0007). `tip` is the end of the
+ * was lost, under the same numbers, so the stream goes on where it stopped (docs/decisions/0011). `tip` is the end of the
  * log as it was when this was asked for: a live stream has no number beyond what it says.
  *
  * When the stream cannot go on, its socket is destroyed, never ended: SDKs take a clean end for success.
