@@ -138,7 +138,7 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
         await seal(parts, id)
         await nudge(parts, before.session)
       }
-      return viewInteraction(parts, await ownedInteraction(parts, owner, id))
+      return viewInteraction(parts, await ownedInteraction(parts, owner, id, 'waiting'))
     },
 
     pools: () => knownPools(parts),

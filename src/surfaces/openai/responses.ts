@@ -130,7 +130,7 @@ export function responseRoutes(parts: OpenAiParts): Routes {
         const turn = await core.cancel(call.owner, before.id).catch(named('response_not_found'))
         if (turn.status !== 'cancelled') throw new ThroughlineError('response_not_cancellable')
         announceTurn(call, res, { session: turn.session, interaction: turn.id })
-        res.json(responseObject(headOf(turn, asked), stateOf(turn)))
+        res.json(responseObject(headOf(before, asked), stateOf(turn)))
       },
     },
 

@@ -4,31 +4,14 @@ import type { AgentEvent } from '../../../src/protocol/events.js'
 import { api, post } from '../../support/client.js'
 import { eventually } from '../../support/eventually.js'
 import { keysLike, startNetwork, type Network } from '../../support/network.js'
-import { completed, text, type RawAgent } from '../../support/raw-agent.js'
+import { completed, text } from '../../support/raw-agent.js'
 import { startRedisServer } from '../../support/redis-server.js'
 import { SseReader } from '../../support/sse.js'
+import { answer, failure, sdk } from './sdk.js'
 
-const clientOf = (net: Network, replica = 0) =>
-  new OpenAI({ baseURL: `${net.url(replica)}/v1`, apiKey: 'any', maxRetries: 2 })
+const clientOf = (net: Network, replica = 0) => sdk(net, replica, 2)
 const hello = { model: 'coder', messages: [{ role: 'user' as const, content: 'hello' }] }
 const usage: AgentEvent = { type: 'usage', usage: { inputTokens: 12, outputTokens: 2, reasoningTokens: 1 } }
-
-/** Answers the n-th turn of the agent, event by event. */
-async function answer(agent: RawAgent, n: number, ...events: AgentEvent[]): Promise<string> {
-  const { request, input } = await agent.turn(n)
-  events.forEach((event, i) => agent.send(request, i + 1, event))
-  return input
-}
-
-async function failure(asked: Promise<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
-  try {
-    await asked
-  } catch (error) {
-    if (error instanceof OpenAI.APIError) return error
-    throw error
-  }
-  throw new Error('was answered')
-}
 
 async function contentOf(stream: AsyncIterable<OpenAI.ChatCompletionChunk>): Promise<string> {
   let content = ''

@@ -2,30 +2,14 @@ import OpenAI from 'openai'
 import type { AgentEvent } from '../../../src/protocol/events.js'
 import { api } from '../../support/client.js'
 import { eventually } from '../../support/eventually.js'
+import { loseTail } from '../../support/lose-tail.js'
 import { startNetwork, type Network } from '../../support/network.js'
 import { completed, text, type RawAgent } from '../../support/raw-agent.js'
 import { SseReader, json } from '../../support/sse.js'
+import { answer, failure, sdk } from './sdk.js'
 
-const clientOf = (net: Network, replica = 0) =>
-  new OpenAI({ baseURL: `${net.url(replica)}/v1`, apiKey: 'any', maxRetries: 0 })
+const clientOf = (net: Network, replica = 0) => sdk(net, replica, 0)
 const usage: AgentEvent = { type: 'usage', usage: { inputTokens: 12, outputTokens: 7, reasoningTokens: 2 } }
-
-/** Answers the n-th turn of the agent, event by event. */
-async function answer(agent: RawAgent, n: number, ...events: AgentEvent[]): Promise<string> {
-  const { request, input } = await agent.turn(n)
-  events.forEach((event, i) => agent.send(request, i + 1, event))
-  return input
-}
-
-async function failure(asked: Promise<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
-  try {
-    await asked
-  } catch (error) {
-    if (error instanceof OpenAI.APIError) return error
-    throw error
-  }
-  throw new Error('was answered')
-}
 
 /** Creates a response and has the agent answer it. */
 async function answered(net: Network, agent: RawAgent, n: number, more: object = {}, ...events: AgentEvent[]) {
@@ -295,6 +279,17 @@ describe('what is not to be stored', () => {
   })
 })
 
+test('a response that is not to be stored can be cancelled while it runs', async () => {
+  await using net = await startNetwork()
+  const agent = await net.rawAgent({ pool: 'coder' })
+  const ask = { model: 'coder', input: 'x', store: false, metadata: { k: 'v' } }
+  const stream = clientOf(net).responses.stream(ask)
+  const { interaction } = await agent.turn()
+  const cancelled = await clientOf(net).responses.cancel(`resp_${interaction.slice(4)}`)
+  expect(cancelled).toMatchObject({ status: 'cancelled', store: false, metadata: { k: 'v' } })
+  expect(await stream.finalResponse()).toMatchObject({ status: 'cancelled', metadata: { k: 'v' } })
+})
+
 describe('cancel and delete', () => {
   test('a cancel is seen by retrieve and by every stream, may be repeated, and comes too late after the end', async () => {
     await using net = await startNetwork({ replicas: 2 })
@@ -451,14 +446,7 @@ describe('the stream', () => {
     agent.send(request, 1, text('a'), text('b'), text('c'))
     await agent.acked(request, 3)
     const told = await live.until(({ data }) => data?.includes('"delta":"c"') === true)
-    const key = `${net.prefix}{ses_${interaction.slice(4, 30)}}`
-    const tip = Number(await net.redis.hget(`${key}:interaction:${interaction}`, 'tip'))
-    await net.redis
-      .multi()
-      .xdel(`${key}:log:${interaction}`, `${tip}-0`, `${tip - 1}-0`)
-      .hset(`${key}:interaction:${interaction}`, 'tip', tip - 2, 'agentTip', 1)
-      .exec()
-    await net.redis.call('XSETID', `${key}:log:${interaction}`, `${tip - 2}-0`)
+    await loseTail(net, interaction, 2, 1)
     agent.send(request, 4, text('d'))
     await eventually(() => agent.resends.length > 0)
     const events = `${net.url(1)}/v1/responses/resp_${interaction.slice(4)}?stream=true`
@@ -482,15 +470,7 @@ describe('the stream', () => {
     agent.send(request, 1, ...[...'abcdefgh'].map((letter) => text(letter)))
     await agent.acked(request, 8)
     await eventually(() => seen.length === 8)
-    const key = `${net.prefix}{ses_${interaction.slice(4, 30)}}`
-    const tip = Number(await net.redis.hget(`${key}:interaction:${interaction}`, 'tip'))
-    const lost = Array.from({ length: 7 }, (_, i) => `${tip - i}-0`)
-    await net.redis
-      .multi()
-      .xdel(`${key}:log:${interaction}`, ...lost)
-      .hset(`${key}:interaction:${interaction}`, 'tip', tip - 7, 'agentTip', 1)
-      .exec()
-    await net.redis.call('XSETID', `${key}:log:${interaction}`, `${tip - 7}-0`)
+    await loseTail(net, interaction, 7, 1)
     agent.send(request, 9, text('i'))
     await eventually(() => agent.resends.length > 0)
     agent.send(request, 2, { type: 'failed', code: 'agent_output_lost', message: 'A part of the answer is lost.' })
