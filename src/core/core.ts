@@ -130,6 +130,12 @@ export interface Core {
     id: SessionId,
     page: { limit: number; after?: InteractionId; order?: 'asc' | 'desc' },
   ): Promise<{ interactions: Interaction[]; next: InteractionId | null }>
+  /** Some of a session's turns by their place, from the oldest or from the newest, and how many there are. */
+  turns(
+    owner: string,
+    id: SessionId,
+    page: { offset: number; limit: number; newestFirst: boolean },
+  ): Promise<{ interactions: Interaction[]; total: number }>
   /** The turn in flight, if any, and the messages that wait, in order. */
   queue(owner: string, id: SessionId): Promise<{ current: Interaction | null; waiting: Interaction[] }>
   /**
