@@ -33,15 +33,15 @@ const textOf = (parts: Part[]): string =>
 
 const failed = { type: 'failed' as const, code: 'out_of_luck', message: 'No luck.' }
 
-async function start(env: Record<string, string> = {}): Promise<{ net: Network; url: string }> {
-  const net = await startNetwork({ replicas: 2, processes: true, env })
+async function start(env: Record<string, string> = {}, replicas = 1): Promise<{ net: Network; url: string }> {
+  const net = await startNetwork({ replicas, processes: true, env })
   return { net, url: net.url(0) }
 }
 
 test('Responses: thoughts, a tool call that was run already, and text, streamed and whole', async () => {
   const { net, url } = await start()
   await using _ = net
-  const agent = await net.rawAgent({ pool: 'coder', replica: 1, capacity: 4 })
+  const agent = await net.rawAgent({ pool: 'coder', capacity: 4 })
   const model = provider(url).responses('coder')
   const streamed = streamText({ model, prompt: 'hello', ...quiet })
   const parts = partsOf(streamed.fullStream)
@@ -67,7 +67,7 @@ test('Responses: thoughts, a tool call that was run already, and text, streamed 
 test('Responses: a chat goes on, by the whole history with references, or by the previous response', async () => {
   const { net, url } = await start()
   await using _ = net
-  const agent = await net.rawAgent({ pool: 'coder', replica: 1, capacity: 4 })
+  const agent = await net.rawAgent({ pool: 'coder', capacity: 4 })
   const model = provider(url).responses('coder')
   const first = generateText({ model, prompt: 'hello' })
   await say(agent, 0, RICH)
@@ -88,7 +88,7 @@ test('Responses: a chat goes on, by the whole history with references, or by the
 test('Responses: a failure is an error with its message, a cancel a finish of another kind', async () => {
   const { net, url } = await start()
   await using _ = net
-  const agent = await net.rawAgent({ pool: 'coder', replica: 1, capacity: 4 })
+  const agent = await net.rawAgent({ pool: 'coder', capacity: 4 })
   const model = provider(url).responses('coder')
   const errors: unknown[] = []
   const streamed = streamText({ model, prompt: 'hello', onError: ({ error }) => void errors.push(error) })
@@ -108,7 +108,7 @@ test('Responses: a failure is an error with its message, a cancel a finish of an
   const { request, interaction } = await agent.turn(2)
   agent.send(request, 1, text('half'))
   await agent.acked(request, 1)
-  await fetch(`${net.url(1)}/v1/responses/resp_${interaction.slice(4)}/cancel`, { method: 'POST' })
+  await fetch(`${net.url(0)}/v1/responses/resp_${interaction.slice(4)}/cancel`, { method: 'POST' })
   expect(textOf(await parts)).toBe('half')
   expect(await cancelled.finishReason).toBe('other')
 })
@@ -116,12 +116,12 @@ test('Responses: a failure is an error with its message, a cancel a finish of an
 test('Responses: an agent that is lost in mid-answer is replaced, and nothing throws', async () => {
   const { net, url } = await start({ ON_AGENT_LOSS: 'retry', AGENT_GRACE_MS: '200', SWEEP_EVERY_MS: '200' })
   await using _ = net
-  const lost = await net.rawAgent({ pool: 'coder', replica: 1 })
+  const lost = await net.rawAgent({ pool: 'coder' })
   const streamed = streamText({ model: provider(url).responses('coder'), prompt: 'hello', ...quiet })
   const parts = partsOf(streamed.fullStream)
   await say(lost, 0, [text('half an ans')])
   lost.close()
-  const agent = await net.rawAgent({ pool: 'coder', replica: 1 })
+  const agent = await net.rawAgent({ pool: 'coder' })
   await say(agent, 0, [text('Whole.'), completed])
   const texts = new Map<unknown, string>()
   for (const part of await parts)
@@ -134,7 +134,7 @@ test('Responses: an agent that is lost in mid-answer is replaced, and nothing th
 test('Chat Completions: streamed, whole, and failing', async () => {
   const { net, url } = await start()
   await using _ = net
-  const agent = await net.rawAgent({ pool: 'coder', replica: 1, capacity: 4 })
+  const agent = await net.rawAgent({ pool: 'coder', capacity: 4 })
   const model = provider(url).chat('coder')
   const streamed = streamText({ model, prompt: 'hello', ...quiet })
   await say(agent, 0, RICH)
@@ -160,7 +160,7 @@ test('Chat Completions: streamed, whole, and failing', async () => {
 })
 
 test('kill -9 of the replica in mid-stream is an error part; the turn goes on and can be read elsewhere', async () => {
-  const { net, url } = await start()
+  const { net, url } = await start({}, 2)
   await using _ = net
   const agent = await net.rawAgent({ pool: 'coder', replica: 1 })
   const streamed = streamText({ model: provider(url).responses('coder'), prompt: 'hello', ...quiet })
@@ -185,7 +185,7 @@ test('kill -9 of the replica in mid-stream is an error part; the turn goes on an
 test('a reader that aborts does not cancel', async () => {
   const { net, url } = await start()
   await using _ = net
-  const agent = await net.rawAgent({ pool: 'coder', replica: 1 })
+  const agent = await net.rawAgent({ pool: 'coder' })
   const stop = new AbortController()
   const model = provider(url).responses('coder')
   const streamed = streamText({ model, prompt: 'hello', abortSignal: stop.signal, ...quiet })
@@ -195,7 +195,7 @@ test('a reader that aborts does not cancel', async () => {
   stop.abort()
   await reading
   await say(agent, 0, [completed], 2)
-  expect((await api<{ status: string }>(net.url(1), `/interactions/${interaction}`)).body.status).toBe('completed')
+  expect((await api<{ status: string }>(net.url(0), `/interactions/${interaction}`)).body.status).toBe('completed')
 })
 
 test('errors come as APICallError: 401, 400, 404, 429; what may be retried says so', async () => {

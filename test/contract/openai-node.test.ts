@@ -100,8 +100,8 @@ test.each([
 )
 
 test('a failed turn is its own error in a stream, a status in a plain answer; a cancel is a status', async () => {
-  await using net = await startNetwork({ replicas: 2, processes: true })
-  const agent = await net.rawAgent({ pool: 'coder', replica: 1, capacity: 4 })
+  await using net = await startNetwork({ processes: true })
+  const agent = await net.rawAgent({ pool: 'coder', capacity: 4 })
   const failed = { type: 'failed' as const, code: 'out_of_luck', message: 'No luck.' }
   const ask = { model: 'coder', input: 'hello' }
 
@@ -125,7 +125,7 @@ test('a failed turn is its own error in a stream, a status in a plain answer; a 
   const { request, interaction } = await agent.turn(2)
   agent.send(request, 1, text('half'))
   await agent.acked(request, 1)
-  expect(await client(net.url(1)).responses.cancel(`resp_${interaction.slice(4)}`)).toMatchObject({
+  expect(await client(net.url(0)).responses.cancel(`resp_${interaction.slice(4)}`)).toMatchObject({
     status: 'cancelled',
   })
   expect(await stream.finalResponse()).toMatchObject({ status: 'cancelled', output_text: 'half' })
