@@ -2,6 +2,7 @@ import { ThroughlineError } from '../protocol/errors.js'
 import { isTerminal } from '../protocol/interaction.js'
 import type { InteractionId } from '../protocol/ids.js'
 import type { Cursor } from '../protocol/sequence.js'
+import { answer } from './answer.js'
 import type { Core, Followed } from './core.js'
 import { follow } from './follow.js'
 import { reserve } from './idempotency.js'
@@ -113,6 +114,11 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
         await seal(parts, id)
         await nudge(parts, before.session)
       }
+      return viewInteraction(parts, await ownedInteraction(parts, owner, id))
+    },
+
+    async answer(owner, id, permission, option) {
+      await answer(parts, owner, id, permission, option)
       return viewInteraction(parts, await ownedInteraction(parts, owner, id))
     },
 

@@ -76,6 +76,8 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   }
   switch (answer.word) {
     case 'held':
+      for (const { permission, option } of answer.answers)
+        station.link.answer(it.session, answer.request, permission, option)
       return
     case 'turn':
       if (it.request) end(parts, station, it, 'cancelled')

@@ -17,6 +17,8 @@ export interface AgentLink {
   /** The log ends at `after`: send on from there. */
   resend(request: RequestId, after: number): void
   cancel(session: SessionId, request: RequestId, reason: CancelMessage['reason']): void
+  /** A client has answered a permission of this request. Comes again until the agent says that it is settled. */
+  answer(session: SessionId, request: RequestId, permission: string, option: string): void
   /** Connect elsewhere; this replica is leaving. */
   move(): void
   /** Ends the connection so that the agent connects again, unless it was superseded. */

@@ -1,4 +1,4 @@
-import { hasOpenTool } from '../protocol/fold.js'
+import { asksUntil, hasOpenTool } from '../protocol/fold.js'
 import { sessionOf, type InteractionId } from '../protocol/ids.js'
 import { nudge } from './nudge.js'
 import { deadlinesOf, type Parts } from './parts.js'
@@ -29,7 +29,10 @@ export function judgeOf(parts: Parts): Judge {
     let verdict = await store.turns.expire(id, deadlines)
     if (verdict.word === 'silent') {
       const [turn, stored] = await Promise.all([foldLog(store.log, id), store.turns.read(id)])
-      const excused = hasOpenTool(turn) && clock.now() - (stored?.lastActivityAt ?? 0) < settings.toolLimitMs
+      const { toolLimitMs, agentSilentMs } = settings
+      const working = hasOpenTool(turn) && clock.now() - (stored?.lastActivityAt ?? 0) < toolLimitMs
+      const asked = asksUntil(turn, toolLimitMs) // from then on silence counts
+      const excused = working || (asked > 0 && clock.now() < asked + agentSilentMs)
       if (excused) return store.deadlines.look(id, clock.now() + 30_000)
       verdict = await store.turns.expire(id, deadlines, verdict.tip)
     }

@@ -110,6 +110,17 @@ export interface CancelMessage {
   reason: 'cancelled' | 'ended' | 'superseded' | 'gone'
 }
 
+/**
+ * Gateway → agent `answer`: a client has chosen an option of a permission. Comes again until the agent has said
+ * `permission.settled`; the first one counts.
+ */
+export interface AnswerMessage {
+  session: SessionId
+  request: RequestId
+  permission: string
+  option: string
+}
+
 /** Agent → gateway `settled`: the handler of this request has returned; its place is free. */
 export const Settled = z.object({ request: RequestIdText })
 export type Settled = z.infer<typeof Settled>
@@ -142,6 +153,7 @@ export interface GatewayToAgent {
   ack: (message: AckMessage) => void
   resend: (message: ResendMessage) => void
   cancel: (message: CancelMessage) => void
+  answer: (message: AnswerMessage) => void
   move: (message: MoveMessage) => void
   notice: (message: NoticeMessage) => void
 }

@@ -9,6 +9,7 @@ import {
   type Usage,
 } from '../protocol/events.js'
 import type { Outbox, Window } from './agent-outbox.js'
+import { Permissions, type Ask, type Decision } from './agent-permission.js'
 
 /**
  * Why a turn was taken away: its `signal` aborts with this. `reason` is the gateway's word (`cancelled` by a client,
@@ -79,6 +80,7 @@ export class Turn {
   #workedAt = -Infinity
   #entries = 0
   #open: { kind: EntryKind; entry: string } | undefined
+  readonly #permissions = new Permissions()
 
   constructor(message: TurnMessage, outbox: Outbox, outlet: Outlet) {
     this.session = message.session
@@ -145,6 +147,19 @@ export class Turn {
     return this.replace('plan', 0, text, 'plan')
   }
 
+  /**
+   * Asks the client, and waits: for an answer, for `timeoutMs`, or for the end of the turn (then `by` is `cancel` and
+   * the handler should return). No option is a no. While it waits the agent may be silent.
+   */
+  permission(ask: Ask): Promise<Decision> {
+    this.#open = undefined
+    return this.#permissions.ask(
+      { ...ask, title: cut(ask.title, NAME_UNITS) },
+      (event) => this.#put(event),
+      this.signal,
+    )
+  }
+
   /** Names the agent's own id of this conversation; it comes back as `thread` with every later turn. */
   setThread(thread: string): Promise<void> {
     return this.#put({ type: 'thread', thread })
@@ -176,6 +191,11 @@ export class Turn {
    */
   fail(code: string, message: string): Promise<void> {
     return this.#put({ type: 'failed', code: cut(code, 64) || 'agent_error', message: cut(message, MESSAGE_UNITS) })
+  }
+
+  /** For the connection: a client has answered a permission. */
+  answer(permission: string, option: string): void {
+    this.#permissions.answer(permission, option)
   }
 
   /** For the connection: the turn was taken away. */

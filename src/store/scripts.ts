@@ -10,6 +10,7 @@ const SESSION_SCRIPTS = [
   'release',
   'dispatch',
   'append',
+  'answer',
   'forget_thread',
   'cancel',
   'expire',
