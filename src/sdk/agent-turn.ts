@@ -8,6 +8,7 @@ import {
   type StopReason,
   type Usage,
 } from '../protocol/events.js'
+import { AGENT_LOST } from '../protocol/thread.js'
 import type { Outbox, Window } from './agent-outbox.js'
 import { Permissions, type Ask, type Decision } from './agent-permission.js'
 
@@ -120,18 +121,23 @@ export class Turn {
     return this.#put({ type: 'entry.replace', entry, offset, text, ...(kind && { kind }) })
   }
 
+  /** Sets the name or status of the entry of this id; the first mention makes it, with `kind`. */
+  set(entry: string, change: { name?: string; status?: EntryStatus }, kind?: EntryKind): Promise<void> {
+    const { name, status } = change
+    return this.#put({
+      type: 'entry.set',
+      entry,
+      ...(kind && { kind }),
+      ...(status && { status }),
+      ...(name !== undefined && { name: cut(name, NAME_UNITS) }),
+    })
+  }
+
   /** Shows a tool call, in progress from now on. While one is open the agent may be silent. */
   async toolCall(call: { name: string; id?: string; status?: EntryStatus }): Promise<ToolCall> {
     this.#open = undefined
     const entry = call.id ?? `tool-${++this.#entries}`
-    const update = ({ name, status }: { name?: string; status?: EntryStatus }) =>
-      this.#put({
-        type: 'entry.set',
-        entry,
-        kind: 'tool_call',
-        status,
-        ...(name !== undefined && { name: cut(name, NAME_UNITS) }),
-      })
+    const update = (change: { name?: string; status?: EntryStatus }) => this.set(entry, change, 'tool_call')
     await update({ name: call.name, status: call.status ?? 'in_progress' })
     return {
       id: entry,
@@ -191,6 +197,14 @@ export class Turn {
    */
   fail(code: string, message: string): Promise<void> {
     return this.#put({ type: 'failed', code: cut(code, 64) || 'agent_error', message: cut(message, MESSAGE_UNITS) })
+  }
+
+  /**
+   * Ends the turn as if this agent had been lost, because what answers behind it is (a child process, a machine). Before
+   * any output the turn comes again, here or elsewhere; after it the gateway's ON_AGENT_LOSS decides.
+   */
+  lose(why: string): Promise<void> {
+    return this.fail(AGENT_LOST, why)
   }
 
   /** For the connection: a client has answered a permission. */

@@ -36,7 +36,7 @@ if ARGV[8] ~= '*' and request ~= '' and request ~= ARGV[8] and status == 'waitin
 end
 if status == 'streaming' then
   if ARGV[6] ~= 'retry' then
-    fail(id, 'agent_disconnected', 'The agent came back without the turn it was answering.')
+    fail(id, 'agent_disconnected', 'The agent lost the turn in the middle of its answer.')
     return { 'ended', id, 'agent_disconnected' }
   end
   if attempt < tonumber(ARGV[5]) then
