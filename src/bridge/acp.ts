@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { StopReason, type Usage } from '../protocol/events.js'
 import type { Turn } from '../sdk/agent.js'
-import { SessionGone, type AcpAgent } from './agent.js'
-import type { AcpSession } from './session.js'
+import type { AcpAgent } from './agent.js'
+import { SessionGone, type AcpSession } from './session.js'
 import { orAborted, pause } from './wait.js'
 
 /** How long to wait for the word on how a program ended, ms. */

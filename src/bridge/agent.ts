@@ -3,7 +3,7 @@ import * as acp from '@agentclientprotocol/sdk'
 import { clientFiles } from './files.js'
 import { Gate, gated } from './gate.js'
 import type { Running, Watch } from './process.js'
-import { AcpSession, type Peer } from './session.js'
+import { AcpSession, SessionGone, type Peer } from './session.js'
 import { Telling, type Permission } from './telling.js'
 import { Terminals } from './terminals.js'
 import { pause, tick, within } from './wait.js'
@@ -20,9 +20,6 @@ export interface Treatment {
   watch: Watch
   version: string
 }
-
-/** The agent does not have this session (any more). */
-export class SessionGone extends Error {}
 
 /** How long an agent may take to answer `initialize`, and to open a session, ms. */
 const INITIALIZE_MS = 60_000

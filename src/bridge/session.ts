@@ -17,8 +17,11 @@ export interface Peer {
   telling(turn: Turn): Telling
 }
 
-/** How long a cancelled prompt may take to end, ms. */
-const CANCEL_MS = 15_000
+/** The agent does not have this session (any more). */
+export class SessionGone extends Error {}
+
+/** How long a cancelled prompt may take to end, ms: less than the SDK waits before it starts the session's next turn. */
+const CANCEL_MS = 8000
 
 /** One session of the agent. One prompt at a time; what it says between prompts is for nobody. */
 export class AcpSession {
@@ -26,6 +29,7 @@ export class AcpSession {
   readonly #agent: Peer
   #telling: Telling | undefined
   #prompt: Promise<unknown> | undefined
+  #abandoned = false
 
   constructor(agent: Peer, id: string) {
     this.#agent = agent
@@ -51,8 +55,11 @@ export class AcpSession {
    */
   async prompt(turn: Turn): Promise<PromptResponse | undefined> {
     while (this.#prompt) await this.#prompt
+    if (this.#abandoned) throw new SessionGone('it did not stop when it was cancelled')
     if (turn.signal.aborted) return undefined
     const telling = (this.#telling = this.#agent.telling(turn))
+    let giveUp = () => {}
+    const given = new Promise<void>((resolve) => (giveUp = resolve))
     const prompt = this.#agent.prompt(this.id, turn.input)
     const over = prompt
       .catch(() => {}) // told to the turn below
@@ -61,20 +68,23 @@ export class AcpSession {
         this.#telling = undefined
         this.#prompt = undefined
       })
-    this.#prompt = over
+    this.#prompt = Promise.race([over, given])
     const cancelled = new Promise<undefined>((resolve) =>
-      turn.signal.addEventListener('abort', () => resolve(this.#cancel(over)), { once: true }),
+      turn.signal.addEventListener('abort', () => resolve(this.#cancel(over, giveUp)), { once: true }),
     )
     const ended = over.then(() => telling.said()).then(() => prompt)
     ended.catch(() => {}) // a cancelled turn does not look at it
     return Promise.race([ended, cancelled])
   }
 
-  /** Asks the prompt to end, and waits for that: what it says until then is dropped. */
-  async #cancel(over: Promise<unknown>): Promise<undefined> {
+  /** Asks the prompt to end, and waits for that: what it says until then is dropped. One that goes on is given up. */
+  async #cancel(over: Promise<unknown>, giveUp: () => void): Promise<undefined> {
     this.#agent.cancel(this.id)
-    const late = await Promise.race([over, pause(CANCEL_MS, 'late')])
-    if (late === 'late') this.#agent.abandon(this.id)
+    if ((await Promise.race([over, pause(CANCEL_MS, 'late')])) !== 'late') return undefined
+    this.#abandoned = true
+    this.#prompt = undefined
+    this.#agent.abandon(this.id)
+    giveUp()
     return undefined
   }
 }
