@@ -1,9 +1,9 @@
 /** Everything that has arrived so far reaches its handlers, which the ACP library starts some microtasks later. */
 export const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-/** Gives `value` after a time that keeps no process up. */
+/** Gives `value` after a time. */
 export const pause = <T = void>(ms: number, value?: T): Promise<T> =>
-  new Promise((resolve) => void setTimeout(() => resolve(value as T), ms).unref())
+  new Promise((resolve) => void setTimeout(() => resolve(value as T), ms))
 
 /** Rejects when the promise takes longer than `ms`. */
 export function within<T>(ms: number, promise: Promise<T>): Promise<T> {
