@@ -32,8 +32,9 @@ export function judgeOf(parts: Parts): Judge {
       const { toolLimitMs, agentSilentMs } = settings
       const working = hasOpenTool(turn) && clock.now() - (stored?.lastActivityAt ?? 0) < toolLimitMs
       const asked = asksUntil(turn, toolLimitMs) // from then on silence counts
-      const excused = working || (asked > 0 && clock.now() < asked + agentSilentMs)
-      if (excused) return store.deadlines.look(id, clock.now() + 30_000)
+      const waits = asked > 0 ? asked + agentSilentMs - clock.now() : 0
+      if (working) return store.deadlines.look(id, clock.now() + 30_000)
+      if (waits > 0) return store.deadlines.look(id, clock.now() + Math.min(waits, 30_000))
       verdict = await store.turns.expire(id, deadlines, verdict.tip)
     }
     observe.metrics.verdicts.inc({ verdict: verdict.word === 'failed' ? verdict.code : verdict.word })
@@ -46,6 +47,7 @@ export function judgeOf(parts: Parts): Judge {
       case 'silent': // it spoke while we looked
         return store.deadlines.look(id, clock.now() + 1000)
       case 'later':
+      case 'asked':
         return store.deadlines.look(id, verdict.lookAt)
       case 'wake':
         await store.sessions.wake(sessionOf(id))

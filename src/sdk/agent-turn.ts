@@ -8,8 +8,8 @@ import {
   type StopReason,
   type Usage,
 } from '../protocol/events.js'
+import type { Outbox, Window } from '../protocol/outbox.js'
 import { AGENT_LOST } from '../protocol/thread.js'
-import type { Outbox, Window } from './agent-outbox.js'
 import { Permissions, type Ask, type Decision } from './agent-permission.js'
 
 /**

@@ -5,6 +5,7 @@ import type { Connection, Database } from './redis.js'
 
 const SESSION_SCRIPTS = [
   'submit',
+  'begin',
   'attach',
   'renew',
   'release',
@@ -13,6 +14,7 @@ const SESSION_SCRIPTS = [
   'answer',
   'forget_thread',
   'cancel',
+  'rename',
   'expire',
   'seal',
   'remove',
