@@ -41,8 +41,10 @@ export async function startProgram(program: Program, say: (line: string) => void
   const exited = new Promise<string>((resolve) => child.once('exit', (code, signal) => resolve(sentence(code, signal))))
   await once(child, 'spawn')
   const pid = child.pid!
+  let over = false
   watch.add(pid)
   void exited.then(() => {
+    over = true
     killGroup(pid, 'SIGKILL') // what it started and left behind
     watch.remove(pid)
   })
@@ -55,7 +57,7 @@ export async function startProgram(program: Program, say: (line: string) => void
     exited,
     async end(graceMs) {
       child.stdin.end()
-      await endGroup(pid, exited, graceMs)
+      if (!over) await endGroup(pid, exited, graceMs)
     },
   }
 }

@@ -28,11 +28,17 @@ const TIMEOUT_MS = 300_000
 /** The open questions of one turn. Whatever comes first settles one: an answer, the time-out, a withdrawal. */
 export class Permissions {
   readonly #open = new Map<string, (decision: Decision) => void>()
+  readonly #attempt: number
   #count = 0
+
+  constructor(attempt: number) {
+    this.#attempt = attempt
+  }
 
   /** `put` says an event; `over` aborts when nobody waits for the turn any more. */
   async ask(ask: Ask, put: (event: AgentEvent) => Promise<void>, over: AbortSignal): Promise<Decision> {
-    const permission = `permission-${++this.#count}`
+    // not the name of another attempt's question: a late answer to that one must not be taken for this one's
+    const permission = `permission-${this.#attempt}-${++this.#count}`
     const { title, options, entry, policy, fallback = null } = ask
     const timeoutMs = Math.min(ask.timeoutMs ?? TIMEOUT_MS, MAX_PERMISSION_MS)
     const asked = put({ type: 'permission', permission, title, options, entry, timeoutMs })

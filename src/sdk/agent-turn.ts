@@ -81,7 +81,7 @@ export class Turn {
   #workedAt = -Infinity
   #entries = 0
   #open: { kind: EntryKind; entry: string } | undefined
-  readonly #permissions = new Permissions()
+  readonly #permissions: Permissions
 
   constructor(message: TurnMessage, outbox: Outbox, outlet: Outlet) {
     this.session = message.session
@@ -93,6 +93,7 @@ export class Turn {
     this.metadata = message.metadata
     this.signal = this.#abort.signal
     this.#outbox = outbox
+    this.#permissions = new Permissions(message.attempt)
     this.#outlet = outlet
   }
 
