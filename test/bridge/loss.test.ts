@@ -164,6 +164,15 @@ test('a session that the agent has lost is not found: the turn begins a new one,
   expect(two.seen.turn.attempt).toBe(2)
 })
 
+test('an agent that hangs in silence fails its turn with agent_silent, and the session goes on', async () => {
+  await using net = await startNetwork({ env: { ...env, AGENT_SILENT_MS: '2000' } })
+  startBridge(net)
+  const { seen, session } = await ask(net, 'say x; hang')
+  await seen.done
+  expect(seen.turn).toMatchObject({ status: 'failed', error: { code: 'agent_silent' } })
+  expect(await answered((await ask(net, 'say on', session)).seen)).toBe('on')
+})
+
 test('the replica of the bridge is killed with -9 in mid-turn: nothing is lost and nothing doubled', async () => {
   await using net = await startNetwork({ replicas: 2, processes: true, env })
   startBridge(net)

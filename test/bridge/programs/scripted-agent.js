@@ -81,6 +81,10 @@ const COMMANDS = {
   async flood({ tell }, n) {
     for (let i = 1; i <= Number(n); i++) await tell(chunk(`${i},`))
   },
+  async hang({ signal }) {
+    await sleep(3_600_000, undefined, { signal }).catch(() => {})
+    return 'cancelled'
+  },
   async deaf() {
     await sleep(3_600_000) // hears no cancel
   },
