@@ -1,4 +1,4 @@
-import type { Entry, Turn } from '../protocol/fold.js'
+import type { Entry, Permission, Turn } from '../protocol/fold.js'
 import type { StopReason, Usage, LogEvent } from '../protocol/events.js'
 import type { InteractionId, SessionId } from '../protocol/ids.js'
 import type { Status } from '../protocol/interaction.js'
@@ -45,6 +45,8 @@ export interface Interaction {
   output: Entry[]
   /** `output` as plain text. */
   text: string
+  /** What the agent of a running turn has asked, oldest first; empty when the turn has ended. */
+  permissions: Permission[]
   usage: Usage | null
   stopReason: StopReason | null
   error: { code: string; message: string } | null
@@ -162,6 +164,12 @@ export interface Core {
   follow(owner: string, id: InteractionId, after: Cursor, signal: AbortSignal): Promise<AsyncIterable<Followed>>
   /** Ends a turn, queued or running, as cancelled. Idempotent; an ended turn stays as it is. */
   cancel(owner: string, id: InteractionId): Promise<Interaction>
+  /**
+   * Answers a permission that the agent of a running turn asks for. Idempotent; the first answer counts. Throws
+   * `not_found` for a permission that was not asked for, `permission_settled` when it is over, `invalid_request` for an
+   * option that it does not have.
+   */
+  answer(owner: string, id: InteractionId, permission: string, option: string): Promise<Interaction>
   /** Pools that were configured or that agents have joined, by name. `createdAt` in ms. */
   pools(): Promise<{ name: string; createdAt: number }[]>
 }

@@ -80,6 +80,8 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   }
   switch (answer.word) {
     case 'held':
+      for (const { permission, option } of answer.answers)
+        station.link.answer?.(it.session, answer.request, permission, option)
       if (answer.asked) station.link.ask?.(it.session, answer.request)
       return
     case 'turn':

@@ -63,6 +63,11 @@ export const ERRORS = {
   },
   unknown_url: { status: 404, retry: false, sentence: 'There is no such route.' },
   method_not_allowed: { status: 405, retry: false, sentence: 'The route exists, but not with this method.' },
+  permission_settled: {
+    status: 409,
+    retry: false,
+    sentence: 'The permission was answered before, has timed out, or its turn is over. The first answer counts.',
+  },
   body_too_large: { status: 413, retry: false, sentence: 'The body is larger than MAX_BODY_BYTES allows.' },
   unsupported_media_type: {
     status: 415,

@@ -9,7 +9,8 @@ import { Turn } from './agent-turn.js'
  */
 export { AgentRefused } from './agent-connection.js'
 export { Turn, TurnEnded, type ToolCall } from './agent-turn.js'
-export type { EntryKind, EntryStatus, StopReason, Usage } from '../protocol/events.js'
+export type { Ask, Decision } from './agent-permission.js'
+export type { EntryKind, EntryStatus, PermissionKind, PermissionOption, StopReason, Usage } from '../protocol/events.js'
 export type { InteractionId, RequestId, SessionId } from '../protocol/ids.js'
 
 export interface ServeOptions {
@@ -154,6 +155,7 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
     socket.on('cancel', ({ request, reason }) => {
       if (reason !== 'superseded' || connection.isCurrent(socket)) takeAway(request, reason)
     })
+    socket.on('answer', ({ request, permission, option }) => inHand.get(request)?.turn.answer(permission, option))
     socket.on('move', () => {
       if (connection.isCurrent(socket)) void connection.connect()
     })

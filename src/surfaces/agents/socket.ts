@@ -33,6 +33,8 @@ export function socketLink(socket: AgentSocket, agent: string, pool: string | nu
     ack: (request, after) => void socket.emit('ack', { request, after }),
     resend: (request, after) => void socket.emit('resend', { request, after }),
     cancel: (session, request, reason) => void socket.emit('cancel', { session, request, reason }),
+    answer: (session, request, permission, option) =>
+      void socket.emit('answer', { session, request, permission, option }),
     move: () => void socket.emit('move', { reason: 'drain' }),
     close(why) {
       if (why === 'superseded')

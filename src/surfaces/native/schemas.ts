@@ -39,6 +39,9 @@ export const FirstMessage = z
   })
   .refine(oneReply, twoReplies)
 
+/** The answer to a permission: the id of one of its options. */
+export const Answer = z.strictObject({ option: z.string().min(1).max(128) })
+
 const limit = z.coerce.number().int().min(1).max(100).default(20)
 
 export const SessionsPage = z.object({
