@@ -16,17 +16,17 @@ export interface ServeOptions {
   /** Where the gateway is, such as `https://agents.example.com`, or several addresses that are tried in turn. */
   url: string | string[]
   /** The pool to join: the agent gets any session of it. */
-  pool?: string
+  pool?: string | undefined
   /** Turns at a time, default 1. */
-  capacity?: number
+  capacity?: number | undefined
   /** Sessions to serve by name, without a pool. */
-  sessions?: SessionId[]
+  sessions?: SessionId[] | undefined
   /** Agent key. */
-  key?: string
+  key?: string | undefined
   /** A name that stays the same over restarts brings running turns back at once. Default: a new one per process. */
-  agent?: string
+  agent?: string | undefined
   /** Default: warnings on stderr. */
-  log?: ConnectionLog
+  log?: ConnectionLog | undefined
 }
 
 export interface Agent extends AsyncDisposable {
