@@ -80,6 +80,7 @@ export class Turn {
   #entries = 0
   #open: { kind: EntryKind; entry: string } | undefined
 
+  /** @internal */
   constructor(message: TurnMessage, outbox: Outbox, outlet: Outlet) {
     this.session = message.session
     this.interaction = message.interaction
@@ -178,14 +179,14 @@ export class Turn {
     return this.#put({ type: 'failed', code: cut(code, 64) || 'agent_error', message: cut(message, MESSAGE_UNITS) })
   }
 
-  /** For the connection: the turn was taken away. */
+  /** @internal For the connection: the turn was taken away. */
   takeAway(reason: string): void {
     this.#abort.abort(new TurnEnded(reason))
     this.#outbox.drop()
     this.room()
   }
 
-  /** For the connection: what follows event `after` cannot be sent; in its place the reader gets this failure. */
+  /** @internal For the connection: what follows event `after` cannot be sent; in its place the reader gets this failure. */
   failAfter(after: number, reason: string, code: string, message: string): void {
     this.#abort.abort(new TurnEnded(reason))
     this.#outbox.endAfter(after, { type: 'failed', code, message })
@@ -193,7 +194,7 @@ export class Turn {
     this.#outlet.flush()
   }
 
-  /** For the connection: there may be room again. */
+  /** @internal For the connection: there may be room again. */
   room(): void {
     for (const go of this.#waiting.splice(0)) go()
   }

@@ -7,8 +7,8 @@ import { Turn } from './agent-turn.js'
 /*
  * The agent's half of Throughline: serve turns, over any number of broken connections and restarted gateways.
  */
-export { AgentRefused } from './agent-connection.js'
-export { Turn, TurnEnded, type ToolCall } from './agent-turn.js'
+export { AgentRefused, type ConnectionLog } from './agent-connection.js'
+export { TurnEnded, type ToolCall, type Turn } from './agent-turn.js'
 export type { EntryKind, EntryStatus, StopReason, Usage } from '../protocol/events.js'
 export type { InteractionId, RequestId, SessionId } from '../protocol/ids.js'
 
