@@ -17,8 +17,8 @@ export type Followed =
 export interface NewMessage {
   text: string
   metadata?: Record<string, string>
-  /** Cancel the turn in flight and go before all that wait. */
-  interrupt?: boolean
+  /** Cancel the turn in flight and go before all that wait; `threaded`: but let it be until its agent has a thread. */
+  interrupt?: boolean | 'threaded'
   to: { session: SessionId } | { pool: string; title?: string; metadata?: Record<string, string> }
   once?: Once
 }

@@ -29,6 +29,8 @@ export interface Interaction {
   session: SessionId
   pool: string
   status: Status
+  /** `agent`: a person wrote to the agent directly, past this gateway. */
+  origin: 'client' | 'agent'
   input: string
   metadata: Record<string, string>
   /** Delivery attempts so far. */
