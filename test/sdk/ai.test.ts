@@ -139,7 +139,7 @@ test('a message streams its answer: thoughts, tool calls, text; the next one goe
     'data-throughline-plan',
     'text',
   ])
-  expect(textOf(stored[3] as UIMessage)).toBe('More.')
+  expect(textOf(stored[3])).toBe('More.')
 })
 
 test('kill -9 of the replica in mid-answer: the stream goes on, byte for byte', async () => {
@@ -191,7 +191,7 @@ test('a page that is loaded anew in mid-answer shows the whole answer once; with
   await first.stop() // the page is closed: the turn goes on
   agent.send(request, 2, text('two '))
 
-  const second = new PlainChat(it.api, id, (await it.chat.messages(id)) as UIMessage[])
+  const second = new PlainChat(it.api, id, await it.chat.messages(id))
   expect(second.messages.map(({ role }) => role)).toEqual(['user'])
   const resuming = second.resumeStream()
   await eventually(() => second.said === 'one two ')

@@ -25,6 +25,7 @@ beforeAll(async () => {
   const options = ['--bundle', '--platform=browser', '--format=iife', '--global-name=throughline', '--minify']
   // it fails on everything that only Node has
   bundle = await runProgram(`${ROOT}/node_modules/.bin/esbuild`, ['dist/sdk/client.js', ...options], { cwd: ROOT })
+  expect(bundle.length).toBeLessThan(12_000)
   browser = await startChromium()
 }, 60_000)
 afterAll(() => browser?.close())
