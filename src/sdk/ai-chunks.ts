@@ -178,5 +178,5 @@ const extendsIt = (before: Turn, turn: Turn): boolean =>
   before.entries.every(({ id, kind, text }, i) => {
     const now = turn.entries[i]
     const shown = kind === 'text' || kind === 'reasoning'
-    return now?.id === id && (!shown || now.text.startsWith(text))
+    return now?.id === id && now.kind === kind && (!shown || now.text.startsWith(text))
   })

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { jest } from '@jest/globals'
 import { startNetwork } from '../support/network.js'
 import { runProgram } from '../support/program.js'
 
@@ -11,6 +12,8 @@ import { runProgram } from '../support/program.js'
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const TSC = join(ROOT, 'node_modules/typescript/bin/tsc')
 const node = (args: string[], cwd: string) => runProgram(process.execPath, args, { cwd })
+
+jest.setTimeout(240_000) // npm and tsc, on a machine that does other things too
 
 let folder: string
 let project: string
@@ -38,7 +41,7 @@ beforeAll(async () => {
     nodeTypes,
   ]
   await runProgram('npm', install, { cwd: project })
-}, 240_000)
+})
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
 const write = (name: string, text: string) => writeFile(join(project, name), text)
