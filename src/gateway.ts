@@ -21,6 +21,7 @@ import { connector, type Connection, type Role } from './store/redis.js'
 import { requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
+import { helixSurface } from './surfaces/helix/chat.js'
 import { helixDoor } from './surfaces/helix/socket.js'
 import { startSweeper } from './surfaces/clock/sweeper.js'
 import { httpApp } from './surfaces/http/app.js'
@@ -121,6 +122,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
       core,
     }
     const app = httpApp(http, [
+      { path: '/api/v1', router: helixSurface({ ...http, pool: config.helix.pool }) },
       { path: '/api/v1', router: nativeSurface(http) },
       { path: '/v1', router: openAiSurface(http) },
     ])

@@ -68,6 +68,12 @@ export interface Core {
     id: SessionId,
     page: { limit: number; after?: InteractionId },
   ): Promise<{ interactions: Interaction[]; next: InteractionId | null }>
+  /** Some of a session's turns by their place, from the oldest or from the newest, and how many there are. */
+  turns(
+    owner: string,
+    id: SessionId,
+    page: { offset: number; limit: number; newestFirst: boolean },
+  ): Promise<{ interactions: Interaction[]; total: number }>
   /** The turn in flight, if any, and the messages that wait, in order. */
   queue(owner: string, id: SessionId): Promise<{ current: Interaction | null; waiting: Interaction[] }>
   /** Throws `model_not_found`, `not_found`, `queue_full`, `idempotency_key_reused`. */

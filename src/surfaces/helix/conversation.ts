@@ -103,6 +103,7 @@ export class Conversation {
     this.#begin({ request, interaction, origin: origin ?? 'client', input }, 0, [])
     if (origin === 'agent') {
       this.#expected = Math.max(this.#expected - 1, 0)
+      if (this.thread !== '' && this.thread !== thread) this.#say({ type: 'thread', thread: this.thread })
       return this.#named()
     }
     this.#outlet.whenReady(() => void this.#prompt(request, thread))
