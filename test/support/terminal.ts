@@ -19,10 +19,7 @@ const RUN = fileURLToPath(new URL('./terminal.py', import.meta.url))
 export function startTerminal(file: string, args: string[], env: Record<string, string> = {}): Terminal {
   const program = startProgram('python3', [RUN, file, ...args], { env: { TERM: 'xterm', ...env } })
   let seen = 0
-  const drawn = () =>
-    program.stdout
-      .replace(/\u001b\[[0-9;?]*[A-Za-z]/g, '')
-      .replaceAll('\r\n', '\n')
+  const drawn = () => program.stdout.replace(/\u001b\[[0-9;?]*[A-Za-z]/g, '').replaceAll('\r\n', '\n')
   return {
     get screen() {
       return drawn()
