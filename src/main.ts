@@ -133,6 +133,19 @@ program
   )
 
 program
+  .command('chat')
+  .description('talk to an agent: in a terminal line by line, from a pipe one message; Ctrl-C cancels the turn')
+  .addOption(new Option('--url <url>', 'the gateway').env('THROUGHLINE_URL').default('http://127.0.0.1:8080'))
+  .addOption(new Option('--key <key>', 'client key').env('THROUGHLINE_KEY'))
+  .option('--pool <name>', 'whom to talk to', 'demo')
+  .option('--session <id>', 'go on with this conversation, ses_…')
+  .action(async (options: { url: string; key?: string; pool: string; session?: string }) => {
+    const { chat } = await import('./cli/chat.js')
+    process.removeAllListeners('SIGINT').removeAllListeners('SIGTERM') // chat has an order of its own
+    process.exitCode = await chat(options)
+  })
+
+program
   .command('config')
   .description('print every setting with its value, default, unit and meaning; secrets masked')
   .action(async () => {

@@ -34,6 +34,7 @@ export async function hold(
     writer: null,
     accepted: true,
     givenBack: null,
+    overtaken: '',
     settling: lease.keep ?? false,
     deliver: () => {},
     stop: () => {},
@@ -216,6 +217,7 @@ function end(parts: Parts, station: Station, it: Hold, reason: 'cancelled' | 'en
   it.writer?.stop()
   it.writer = null
   it.settling = true
+  if (reason === 'superseded') it.overtaken = request
   station.link.cancel(it.session, request, reason)
   setTimeout(() => {
     if (!it.settling || it.request !== '') return

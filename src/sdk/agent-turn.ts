@@ -83,6 +83,7 @@ export class Turn {
   #open: { kind: EntryKind; entry: string } | undefined
   readonly #permissions: Permissions
 
+  /** @internal */
   constructor(message: TurnMessage, outbox: Outbox, outlet: Outlet) {
     this.session = message.session
     this.interaction = message.interaction
@@ -208,19 +209,19 @@ export class Turn {
     return this.fail(AGENT_LOST, why)
   }
 
-  /** For the connection: a client has answered a permission. */
+  /** @internal For the connection: a client has answered a permission. */
   answer(permission: string, option: string): void {
     this.#permissions.answer(permission, option)
   }
 
-  /** For the connection: the turn was taken away. */
+  /** @internal For the connection: the turn was taken away. */
   takeAway(reason: string): void {
     this.#abort.abort(new TurnEnded(reason))
     this.#outbox.drop()
     this.room()
   }
 
-  /** For the connection: what follows event `after` cannot be sent; in its place the reader gets this failure. */
+  /** @internal For the connection: what follows event `after` cannot be sent; in its place the reader gets this failure. */
   failAfter(after: number, reason: string, code: string, message: string): void {
     this.#abort.abort(new TurnEnded(reason))
     this.#outbox.endAfter(after, { type: 'failed', code, message })
@@ -228,7 +229,7 @@ export class Turn {
     this.#outlet.flush()
   }
 
-  /** For the connection: there may be room again. */
+  /** @internal For the connection: there may be room again. */
   room(): void {
     for (const go of this.#waiting.splice(0)) go()
   }

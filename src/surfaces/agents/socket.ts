@@ -90,11 +90,12 @@ export function hear(parts: Parts, socket: AgentSocket, station: Station): void 
       it.writer.push(first, events)
       return
     }
-    if (events.length > 0) fenced(parts, station, request, it ? 'ended' : 'superseded', events.length)
+    const why = it && it.overtaken !== request ? 'ended' : 'superseded'
+    if (events.length > 0) fenced(parts, station, request, why, events.length)
     if (told.has(request)) return
     if (told.size >= TOLD_LIMIT) told.clear()
     told.add(request)
-    station.link.cancel(sessionOf(request), request, it ? 'ended' : 'superseded')
+    station.link.cancel(sessionOf(request), request, why)
   })
 
   socket.on('settled', (message) => {
