@@ -1,6 +1,7 @@
 import { hostname } from 'node:os'
 import { z } from 'zod'
 import { PoolName } from './protocol/agent-wire.js'
+import { parsePoolPolicies } from './protocol/policy.js'
 
 /** One setting: how it is called, what it means, and how its text becomes a value. */
 interface Setting<T> {
@@ -40,6 +41,12 @@ const named = z.string().transform((value, context) => {
     else keys.push({ name: item.slice(0, at), key: item.slice(at + 1) })
   }
   return keys
+})
+
+const poolPolicies = z.string().transform((value, context) => {
+  const { policies, problems } = parsePoolPolicies(value)
+  for (const message of problems) context.addIssue({ code: 'custom', message })
+  return policies
 })
 
 const setting = <T>(it: Setting<T>): Setting<T> => it
@@ -149,6 +156,13 @@ export const SETTINGS = {
     meaning: 'Pools that exist even before an agent has joined: name,name. Messages to other unknown pools are 404.',
     schema: list.pipe(z.array(PoolName)),
   }),
+  POOL_POLICIES: setting({
+    group: 'agents',
+    default: '',
+    meaning:
+      'Settings of single pools, as JSON: {"coder": {"onAgentLoss": "retry", "agentWaitMs": 60000}}. Fields: onAgentLoss, agentWaitMs, staleAfterMs, agentSilentMs, toolLimitMs, maxAttempts, queueLimit, stickyWaitMs, agentPer; what is left out is as the settings of the same names say.',
+    schema: poolPolicies,
+  }),
   LEASE_TTL_MS: setting({
     group: 'agents',
     default: '15000',
@@ -185,6 +199,14 @@ export const SETTINGS = {
     meaning:
       'An agent lost after its first output: fail the turn (agent_disconnected), or retry it from the start (reset).',
     schema: z.enum(['fail', 'retry']),
+  }),
+  STICKY_WAIT_MS: setting({
+    group: 'agents',
+    default: '10000',
+    unit: 'ms',
+    meaning:
+      'How long a session waits for the agent that has its thread, while that one is here but full; then any of the pool may take it.',
+    schema: ms(0),
   }),
 
   AGENT_WAIT_MS: setting({
@@ -340,6 +362,9 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     if (v.HOST !== '' && !isLoopback(v.HOST) && (v.CLIENT_KEYS.length === 0 || v.AGENT_KEYS.length === 0))
       problems.push(`HOST: ${v.HOST} is reachable from outside; set CLIENT_KEYS and AGENT_KEYS first`)
     if (v.LEASE_TTL_MS > v.STALE_AFTER_MS) problems.push('LEASE_TTL_MS: must not be longer than STALE_AFTER_MS')
+    for (const [pool, { staleAfterMs }] of Object.entries(v.POOL_POLICIES))
+      if (staleAfterMs !== undefined && v.LEASE_TTL_MS > staleAfterMs)
+        problems.push(`POOL_POLICIES: ${pool}.staleAfterMs: must not be shorter than LEASE_TTL_MS`)
     if (v.RESUME_WINDOW_MS > v.SESSION_TTL_MS) problems.push('RESUME_WINDOW_MS: must not be longer than SESSION_TTL_MS')
   }
   if (problems.length > 0) throw new ConfigError(problems)
@@ -381,14 +406,19 @@ function group(v: Values) {
       probeEveryMs: v.PROBE_MS,
     },
     core: {
-      queueLimit: v.QUEUE_LIMIT,
+      policy: {
+        onAgentLoss: v.ON_AGENT_LOSS,
+        agentWaitMs: v.AGENT_WAIT_MS,
+        staleAfterMs: v.STALE_AFTER_MS,
+        agentSilentMs: v.AGENT_SILENT_MS,
+        toolLimitMs: v.TOOL_LIMIT_MS,
+        maxAttempts: v.MAX_ATTEMPTS,
+        queueLimit: v.QUEUE_LIMIT,
+        stickyWaitMs: v.STICKY_WAIT_MS,
+        agentPer: 'pool' as const,
+      },
+      poolPolicies: v.POOL_POLICIES,
       historyLimit: v.HISTORY_LIMIT,
-      maxAttempts: v.MAX_ATTEMPTS,
-      onAgentLoss: v.ON_AGENT_LOSS,
-      agentWaitMs: v.AGENT_WAIT_MS,
-      staleAfterMs: v.STALE_AFTER_MS,
-      agentSilentMs: v.AGENT_SILENT_MS,
-      toolLimitMs: v.TOOL_LIMIT_MS,
       agentGraceMs: v.AGENT_GRACE_MS,
       leaseTtlMs: v.LEASE_TTL_MS,
       acceptMs: v.ACCEPT_MS,

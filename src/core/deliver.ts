@@ -5,6 +5,7 @@ import type { Hold, Station } from './links.js'
 import { newName } from './mint.js'
 import type { Parts } from './parts.js'
 import { nudge } from './nudge.js'
+import { policyOf } from './policy.js'
 import { Writer } from './writer.js'
 
 /** How often an unaccepted turn is sent before its connection is given up. */
@@ -26,6 +27,7 @@ export async function hold(
   if (old) drop(station, old)
   const it: Hold = {
     session,
+    pool: station.link.pool ?? '',
     epoch: lease.epoch,
     request: '',
     heard: '',
@@ -61,12 +63,15 @@ export function drop(station: Station, it: Hold): void {
 /** Level-triggered: reads the truth of a session and does what is due. Doing it again does nothing more. */
 async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> {
   const { store, settings, observe } = parts
+  // an agent of named sessions may serve several pools; a session never changes its own
+  it.pool ||= (await store.sessions.read(it.session))?.pool ?? ''
+  const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
   const answer = await store.turns.dispatch(it.session, {
     epoch: it.epoch,
     holding: it.request,
     heard: it.heard,
-    maxAttempts: settings.maxAttempts,
-    onAgentLoss: settings.onAgentLoss,
+    maxAttempts,
+    onAgentLoss,
     agent: station.link.agent,
   })
   if ((answer.word === 'turn' || answer.word === 'idle') && it.request && it.writer?.busy) {

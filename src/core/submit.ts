@@ -5,13 +5,15 @@ import { reserve } from './idempotency.js'
 import { newInteractionId, newSessionId } from './mint.js'
 import { nudge } from './nudge.js'
 import { LOOK_SOON_MS, type Parts } from './parts.js'
+import { policyOf } from './policy.js'
 import { createSession, ownedSession } from './sessions.js'
 
 /** Message in: recognise a repetition, store it, start or queue it, wake whoever must look. */
 export async function submit(parts: Parts, owner: string, message: NewMessage): Promise<Submitted> {
   const { store, settings, clock, observe } = parts
   const { to } = message
-  if ('session' in to) await ownedSession(parts, owner, to.session)
+  const pool = 'pool' in to ? to.pool : (await ownedSession(parts, owner, to.session)).pool
+  const policy = policyOf(settings, pool)
   const session = 'session' in to ? to.session : newSessionId()
   const { ids, refused } = await reserve(parts, owner, message.once, {
     session,
@@ -29,7 +31,7 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
   // the deadline first: a crash in between leaves a line that the sweep finds idle
   await store.deadlines.look(
     ids.interaction,
-    clock.now() + Math.min(LOOK_SOON_MS, settings.agentWaitMs, settings.staleAfterMs),
+    clock.now() + Math.min(LOOK_SOON_MS, policy.agentWaitMs, policy.staleAfterMs),
   )
   const answer = await store.sessions.submit({
     interaction: ids.interaction,
@@ -37,7 +39,7 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     input: message.text,
     metadata: message.metadata ?? {},
     interrupt: message.interrupt ?? false,
-    queueLimit: settings.queueLimit,
+    queueLimit: policy.queueLimit,
     historyLimit: settings.historyLimit,
   })
   if (answer.word === 'gone' || answer.word === 'full') {

@@ -2,6 +2,7 @@ import { hasOpenTool } from '../protocol/fold.js'
 import { sessionOf, type InteractionId } from '../protocol/ids.js'
 import { nudge } from './nudge.js'
 import { deadlinesOf, type Parts } from './parts.js'
+import { policyOf } from './policy.js'
 import { foldLog, seal } from './seal.js'
 
 /** Most due interactions of one shard in one tick, and the longest a tick may take, ms. */
@@ -25,11 +26,13 @@ export type Judge = (id: InteractionId) => Promise<void>
 export function judgeOf(parts: Parts): Judge {
   const { store, settings, clock, observe } = parts
   return async function judge(id) {
-    const deadlines = deadlinesOf(settings, await store.replicas.sweepNotes())
+    const [pool, away] = await Promise.all([store.turns.poolOf(id), store.replicas.sweepNotes()])
+    const policy = policyOf(settings, pool)
+    const deadlines = deadlinesOf(settings, policy, away)
     let verdict = await store.turns.expire(id, deadlines)
     if (verdict.word === 'silent') {
       const [turn, stored] = await Promise.all([foldLog(store.log, id), store.turns.read(id)])
-      const excused = hasOpenTool(turn) && clock.now() - (stored?.lastActivityAt ?? 0) < settings.toolLimitMs
+      const excused = hasOpenTool(turn) && clock.now() - (stored?.lastActivityAt ?? 0) < policy.toolLimitMs
       if (excused) return store.deadlines.look(id, clock.now() + 30_000)
       verdict = await store.turns.expire(id, deadlines, verdict.tip)
     }

@@ -100,6 +100,11 @@ export class Turns {
     return status ? { status: status as Status, tip: Number(tip ?? 0), incarnation: incarnation ?? '' } : undefined
   }
 
+  /** The pool of an interaction, '' when there is no such interaction. */
+  async poolOf(id: InteractionId): Promise<string> {
+    return (await this.#db.run((redis) => redis.hget(this.#keys.interaction(id), 'pool'))) ?? ''
+  }
+
   async dispatch(
     session: SessionId,
     args: {
