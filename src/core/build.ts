@@ -6,6 +6,7 @@ import type { Core, Followed } from './core.js'
 import { follow } from './follow.js'
 import { reserve } from './idempotency.js'
 import { isOverdue, ownedInteraction, readInteraction, viewInteraction } from './interactions.js'
+import { leaveLine } from './line.js'
 import { newInteractionId, newSessionId } from './mint.js'
 import { nudge } from './nudge.js'
 import type { Parts } from './parts.js'
@@ -111,6 +112,7 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
       if (word === 'gone') throw new ThroughlineError('not_found')
       if (word === 'cancelled') {
         await seal(parts, id)
+        await leaveLine(parts, before.session)
         await nudge(parts, before.session)
       }
       return viewInteraction(parts, await ownedInteraction(parts, owner, id))

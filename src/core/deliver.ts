@@ -21,13 +21,13 @@ export async function hold(
   parts: Parts,
   station: Station,
   session: SessionId,
-  lease: { epoch: number; resumed?: { request: RequestId; after: number } },
+  lease: { epoch: number; pool: string; resumed?: { request: RequestId; after: number } },
 ): Promise<Hold> {
   const old = station.holds.get(session)
   if (old) drop(station, old)
   const it: Hold = {
     session,
-    pool: station.link.pool ?? '',
+    pool: lease.pool,
     epoch: lease.epoch,
     request: '',
     heard: '',
@@ -63,8 +63,6 @@ export function drop(station: Station, it: Hold): void {
 /** Level-triggered: reads the truth of a session and does what is due. Doing it again does nothing more. */
 async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> {
   const { store, settings, observe } = parts
-  // an agent of named sessions may serve several pools; a session never changes its own
-  it.pool ||= (await store.sessions.read(it.session))?.pool ?? ''
   const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
   const answer = await store.turns.dispatch(it.session, {
     epoch: it.epoch,
@@ -100,6 +98,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
     case 'gone':
       if (it.request) station.link.cancel(it.session, it.request, 'gone')
       drop(station, it)
+      if (station.link.pool !== null) await store.pools.gaveUp(station.link.pool, station.link.agent, it.session)
       return station.pull()
   }
 }

@@ -31,7 +31,8 @@ export async function join(
   const station = new Station(link, hello.capacity)
   const resumed: Joined['resumed'] = []
   const ended: Joined['ended'] = []
-  const leases: { session: SessionId; epoch: number; resumed?: { request: RequestId; after: number } }[] = []
+  const leases: { session: SessionId; epoch: number; pool: string; resumed?: { request: RequestId; after: number } }[] =
+    []
 
   // an older connection of this agent on this replica hands over before its successor attaches
   for (const old of links.ofAgent(link.agent, link.pool)) {
@@ -46,7 +47,12 @@ export async function join(
     const answer = await attach(session, { request, acked })
     const going = answer.word === 'ok' && answer.request === request && !isOver(answer.status)
     if (answer.word === 'ok')
-      leases.push({ session, epoch: answer.epoch, ...(going && { resumed: { request, after: answer.after } }) })
+      leases.push({
+        session,
+        epoch: answer.epoch,
+        pool: answer.pool,
+        ...(going && { resumed: { request, after: answer.after } }),
+      })
     if (!going) return void ended.push({ session, request })
     resumed.push({ session, request, after: answer.after })
     observe.mappingsRestored({
@@ -62,7 +68,7 @@ export async function join(
   async function takeUp(session: SessionId): Promise<void> {
     const room = link.pool === null || leases.length < hello.capacity
     const answer = room ? await attach(session) : undefined
-    if (answer?.word === 'ok') leases.push({ session, epoch: answer.epoch })
+    if (answer?.word === 'ok') leases.push({ session, epoch: answer.epoch, pool: answer.pool })
     else if (link.pool !== null) await store.pools.gaveUp(link.pool, link.agent, session)
     if (!room) await nudge(parts, session)
   }
@@ -80,7 +86,7 @@ export async function join(
     links.add(station)
     await Promise.all(leases.map((lease) => hold(parts, station, lease.session, lease)))
     if (link.pool === null) return
-    await announce(parts, station)
+    await announce(parts, station, 'arrives')
     station.pull = pullsFor(parts, station)
     await pools.add(link.pool)
     station.watching = true
@@ -93,15 +99,17 @@ export async function join(
 const isOver = (status: string): boolean => status === 'completed' || status === 'failed' || status === 'cancelled'
 
 /** Says in Redis that the agent is here. Repeated with every renewal. */
-export async function announce({ store, settings, clock }: Parts, station: Station): Promise<void> {
+export async function announce(
+  { store, settings, clock }: Parts,
+  station: Station,
+  how: 'arrives' | 'stays',
+): Promise<void> {
   const { link } = station
   if (link.pool === null || station.leaving) return
   await store.pools.present(
     link.pool,
-    link.agent,
+    { agent: link.agent, connection: link.connection, how },
     {
-      agent: link.agent,
-      connection: link.connection,
       replica: settings.replica,
       transport: link.transport,
       capacity: station.capacity,
@@ -140,7 +148,17 @@ export async function part(
       if (how === 'left') await nudge(parts, it.session)
     }
   }
+  await goAbsent(parts, station, how)
+}
+
+/** An agent takes nothing new from here on: who waits for it waits for any of its pool. What it has in hand goes on. */
+export async function leave(parts: Parts, station: Station): Promise<void> {
+  station.leaving = true
+  await goAbsent(parts, station, 'left')
+}
+
+async function goAbsent({ store }: Pick<Parts, 'store'>, { link }: Station, how: 'lost' | 'left'): Promise<void> {
   if (link.pool === null) return
-  await store.pools.absent(link.pool, link.agent, link.connection)
-  if (how === 'left') await store.pools.giveBack(link.pool, link.agent)
+  const was = await store.pools.absent(link.pool, link.agent, link.connection)
+  if (was && how === 'left') await store.pools.giveBack(link.pool, link.agent)
 }

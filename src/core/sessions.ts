@@ -81,6 +81,7 @@ export async function deleteSession(parts: Parts, owner: string, id: SessionId):
   const session = await ownedSession(parts, owner, id)
   await parts.store.sessions.unlist(owner, id)
   const removed = await parts.store.sessions.remove(id)
+  await parts.store.pools.withdraw(session.pool, id, session.agent)
   if (session.thread) await parts.store.threads.clear(session.pool, session.thread)
   for (const interaction of removed?.interactions ?? []) await seal(parts, interaction)
 }

@@ -1,5 +1,6 @@
 import { hasOpenTool } from '../protocol/fold.js'
 import { sessionOf, type InteractionId } from '../protocol/ids.js'
+import { leaveLine } from './line.js'
 import { nudge } from './nudge.js'
 import { deadlinesOf, type Parts } from './parts.js'
 import { policyOf } from './policy.js'
@@ -52,9 +53,8 @@ export function judgeOf(parts: Parts): Judge {
         return store.deadlines.look(id, verdict.lookAt)
       case 'pend':
       case 'reset':
-        // no longer only for the agent that has the thread: it had its chance
-        await store.pools.pend(verdict.pool, sessionOf(id), clock.now(), '')
-        return store.deadlines.look(id, verdict.lookAt)
+        await store.deadlines.look(id, verdict.lookAt)
+        return nudge(parts, sessionOf(id))
       case 'failed':
         observe.staleTurnDetected({
           session: sessionOf(id),
@@ -63,7 +63,8 @@ export function judgeOf(parts: Parts): Judge {
           reason: verdict.code,
         })
         await seal(parts, id)
-        if (verdict.next) await nudge(parts, sessionOf(id))
+        await leaveLine(parts, sessionOf(id))
+        await nudge(parts, sessionOf(id))
     }
   }
 }

@@ -66,6 +66,8 @@ export type GatewayEvent =
   | { type: 'submitted'; queued: number }
   /** A queued turn got the session's place. A turn that never queued has it from `submitted` on. */
   | { type: 'started' }
+  /** No agent has a free place: the turn waits, as the `position`-th of its line (1: next). Said again when that changes. */
+  | { type: 'pending'; position: number }
   | { type: 'dispatched'; request: string; attempt: number; agent: string }
   | { type: 'reset'; reason: string; attempt: number }
   | { type: 'cancelled'; reason: string }

@@ -199,6 +199,12 @@ export class Turns {
     }
   }
 
+  /** Tells a turn that waits for an agent its place in the line (1: next), if that has changed. */
+  async pending(id: InteractionId, position: number): Promise<'ok' | 'same' | 'taken'> {
+    const [word] = await this.#scripts.run('pending', sessionOf(id), [id, position])
+    return word as 'ok' | 'same' | 'taken'
+  }
+
   async seal(id: InteractionId, output: Entry[]): Promise<'ok' | 'sealed' | 'gone' | 'running'> {
     const [word] = await this.#scripts.run('seal', sessionOf(id), [id, JSON.stringify(output)])
     return word as 'ok' | 'sealed' | 'gone' | 'running'
