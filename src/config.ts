@@ -5,7 +5,7 @@ import { parsePoolPolicies } from './protocol/policy.js'
 
 /** One setting: how it is called, what it means, and how its text becomes a value. */
 interface Setting<T> {
-  group: 'http' | 'redis' | 'agents' | 'turns' | 'limits' | 'operation'
+  group: 'http' | 'redis' | 'agents' | 'turns' | 'webhooks' | 'limits' | 'operation'
   /** As text, like the environment gives it. */
   default: string
   unit?: 'ms' | 'bytes' | 'events' | 'count'
@@ -13,6 +13,9 @@ interface Setting<T> {
   meaning: string
   schema: z.ZodType<T, string>
 }
+
+const WEBHOOK_SECRET = /^(?:([^=,]+)=)?whsec_([A-Za-z0-9+/]{32,86}={0,2})$/
+const isHttpUrl = (value: string): boolean => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)
 
 const whole = (min: number, max: number) =>
   z
@@ -48,6 +51,19 @@ const poolPolicies = z.string().transform((value, context) => {
   for (const message of problems) context.addIssue({ code: 'custom', message })
   return policies
 })
+
+/** Secrets of Standard Webhooks, each perhaps with the owner it is for: `whsec_…,ann=whsec_…`. */
+const webhookSecrets = list.pipe(
+  z
+    .array(z.string().regex(WEBHOOK_SECRET, 'each must be whsec_ and base64 of 24 to 64 bytes, or owner=whsec_…'))
+    .transform((items) =>
+      items.map((item) => {
+        const [, owner = null, base64] = WEBHOOK_SECRET.exec(item)!
+        return { owner, key: Buffer.from(base64!, 'base64') }
+      }),
+    ),
+)
+const httpUrl = z.string().refine((value) => value === '' || isHttpUrl(value), 'must be an http:// or https:// URL')
 
 const setting = <T>(it: Setting<T>): Setting<T> => it
 
@@ -246,6 +262,77 @@ export const SETTINGS = {
     schema: ms(100),
   }),
 
+  WEBHOOK_SECRET: setting({
+    group: 'webhooks',
+    default: '',
+    secret: true,
+    meaning:
+      'Signs what is posted when a turn ends: whsec_ and base64 of 24 to 64 bytes, or owner=whsec_… for one owner. Several, separated by commas: all sign, so that receivers may change over. Empty: clients may not ask for webhooks.',
+    schema: webhookSecrets,
+  }),
+  WEBHOOK_ALLOW_HOSTS: setting({
+    group: 'webhooks',
+    default: '',
+    meaning:
+      'Hosts that clients may have posted to although they are not public: name,name:port. All other private, loopback, link-local and metadata addresses are refused.',
+    schema: list.transform((hosts) => hosts.map((host) => host.toLowerCase())),
+  }),
+  WEBHOOK_TIMEOUT_MS: setting({
+    group: 'webhooks',
+    default: '10000',
+    unit: 'ms',
+    meaning: 'How long one post may take until it is answered.',
+    schema: whole(100, 120_000),
+  }),
+  WEBHOOK_ATTEMPTS: setting({
+    group: 'webhooks',
+    default: '10',
+    unit: 'count',
+    meaning: 'How often a turn’s end is posted until it is answered with 2xx.',
+    schema: whole(1, 100),
+  }),
+  WEBHOOK_RETRY_MS: setting({
+    group: 'webhooks',
+    default: '5000',
+    unit: 'ms',
+    meaning: 'Pause after the first post that failed; it doubles with each, up to half of it is left out at random.',
+    schema: whole(10, 3600_000),
+  }),
+  WEBHOOK_MAX_AGE_MS: setting({
+    group: 'webhooks',
+    default: String(24 * 3600_000),
+    unit: 'ms',
+    meaning: 'A turn’s end that is older is not posted any more.',
+    schema: ms(1000),
+  }),
+  AGENT_WANTED_URL: setting({
+    group: 'webhooks',
+    default: '',
+    meaning: 'Where to post agent.wanted when a session waits and no agent takes it. Empty: nowhere.',
+    schema: httpUrl,
+  }),
+  AGENT_WANTED_SECRET: setting({
+    group: 'webhooks',
+    default: '',
+    secret: true,
+    meaning: 'Signs agent.wanted: whsec_ and base64 of 24 to 64 bytes. Several, separated by commas: all sign.',
+    schema: webhookSecrets,
+  }),
+  AGENT_WANTED_EVERY_MS: setting({
+    group: 'webhooks',
+    default: '10000',
+    unit: 'ms',
+    meaning: 'agent.wanted is posted at most so often for one pool (or session, with agentPer), over all replicas.',
+    schema: ms(100),
+  }),
+  AGENT_TOKEN_TTL_MS: setting({
+    group: 'webhooks',
+    default: String(24 * 3600_000),
+    unit: 'ms',
+    meaning: 'How long the session token in agent.wanted opens its session; there is one when TOKEN_SECRET is set.',
+    schema: ms(1000),
+  }),
+
   QUEUE_LIMIT: setting({
     group: 'limits',
     default: '100',
@@ -365,6 +452,8 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     for (const [pool, { staleAfterMs }] of Object.entries(v.POOL_POLICIES))
       if (staleAfterMs !== undefined && v.LEASE_TTL_MS > staleAfterMs)
         problems.push(`POOL_POLICIES: ${pool}.staleAfterMs: must not be shorter than LEASE_TTL_MS`)
+    if (v.AGENT_WANTED_URL !== '' && v.AGENT_WANTED_SECRET.length === 0)
+      problems.push('AGENT_WANTED_SECRET: must be set with AGENT_WANTED_URL; its receiver could not tell who asks')
     if (v.RESUME_WINDOW_MS > v.SESSION_TTL_MS) problems.push('RESUME_WINDOW_MS: must not be longer than SESSION_TTL_MS')
   }
   if (problems.length > 0) throw new ConfigError(problems)
@@ -426,6 +515,23 @@ function group(v: Values) {
       idempotencyTtlMs: v.IDEMPOTENCY_TTL_MS,
       liveOutageMs: v.LIVE_OUTAGE_MS,
       pools: v.POOLS,
+    },
+    webhooks: {
+      keys: v.WEBHOOK_SECRET,
+      open: v.WEBHOOK_ALLOW_HOSTS,
+      timeoutMs: v.WEBHOOK_TIMEOUT_MS,
+      attempts: v.WEBHOOK_ATTEMPTS,
+      retryMs: v.WEBHOOK_RETRY_MS,
+      maxAgeMs: v.WEBHOOK_MAX_AGE_MS,
+      wanted:
+        v.AGENT_WANTED_URL === ''
+          ? null
+          : {
+              url: v.AGENT_WANTED_URL,
+              keys: v.AGENT_WANTED_SECRET.map(({ key }) => key),
+              everyMs: v.AGENT_WANTED_EVERY_MS,
+              tokenTtlMs: v.AGENT_TOKEN_TTL_MS,
+            },
     },
     replica: v.REPLICA_ID || `${hostname()}-${process.pid}-${Math.random().toString(36).slice(2, 8)}`,
     drainMs: v.DRAIN_MS,

@@ -12,7 +12,7 @@ import { nudge } from './nudge.js'
 import type { Parts } from './parts.js'
 import { seal } from './seal.js'
 import { createSession, deleteSession, knownPools, listSessions, ownedSession, viewSession } from './sessions.js'
-import { submit } from './submit.js'
+import { checkWebhook, submit } from './submit.js'
 import type { Judge } from './sweep.js'
 
 /** Counts the followers of this replica. */
@@ -38,6 +38,7 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
 
   return {
     async createSession(owner, given) {
+      checkWebhook(parts, owner, given.webhook)
       const session = newSessionId()
       const { ids } = await reserve(parts, owner, given.once, { session, interaction: newInteractionId(session) })
       await createSession(parts, owner, {
@@ -45,6 +46,7 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
         pool: given.pool,
         title: given.title ?? '',
         metadata: given.metadata ?? {},
+        ...(given.webhook !== undefined && { webhook: given.webhook }),
       })
       const stored = await ownedSession(parts, owner, ids.session)
       return { session: await viewSession(parts, stored), replayed: ids.session !== session }

@@ -63,6 +63,8 @@ export interface NewMessage {
   /** Cancel the turn in flight and go before all that wait. */
   interrupt?: boolean
   to: { session: SessionId } | { pool: string; title?: string; metadata?: Record<string, string> }
+  /** Where the end of the turn is to be posted; default: where the session says. */
+  webhook?: string
   once?: Once
 }
 
@@ -92,10 +94,13 @@ export interface Submitted {
  * (`not_found`). Every call may throw `store_unavailable` when Redis does not answer in time.
  */
 export interface Core {
-  /** Throws `model_not_found` for a pool that nobody configured and no agent has joined. */
+  /**
+   * Throws `model_not_found` for a pool that nobody configured and no agent has joined, `invalid_request` for a webhook
+   * that may not be called.
+   */
   createSession(
     owner: string,
-    given: { pool: string; title?: string; metadata?: Record<string, string>; once?: Once },
+    given: { pool: string; title?: string; metadata?: Record<string, string>; webhook?: string; once?: Once },
   ): Promise<{ session: Session; replayed: boolean }>
   session(owner: string, id: SessionId): Promise<Session>
   /** Newest first; `before` is the `next` of the page before, `<created, ms>.<session id>`. */
@@ -113,7 +118,7 @@ export interface Core {
   ): Promise<{ interactions: Interaction[]; next: InteractionId | null }>
   /** The turn in flight, if any, and the messages that wait, in order. */
   queue(owner: string, id: SessionId): Promise<{ current: Interaction | null; waiting: Interaction[] }>
-  /** Throws `model_not_found`, `not_found`, `queue_full`, `idempotency_key_reused`. */
+  /** Throws `model_not_found`, `not_found`, `queue_full`, `idempotency_key_reused`, `invalid_request` (a webhook). */
   submit(owner: string, message: NewMessage): Promise<Submitted>
   interaction(owner: string, id: InteractionId): Promise<Interaction>
   /** Waits until the turn has ended, or the limit is over; gives the turn as it then is. */

@@ -2,6 +2,7 @@ import type { Observe } from '../observe/events.js'
 import type { Policy, PoolPolicies } from '../protocol/policy.js'
 import type { Deadlines } from '../store/turns.js'
 import type { Store } from '../store/store.js'
+import type { Outbound } from './outbound.js'
 import type { RedisClock } from './redis-clock.js'
 
 /** What core is configured with. All times in ms. */
@@ -27,6 +28,7 @@ export interface Parts {
   observe: Observe
   settings: CoreSettings
   clock: RedisClock
+  outbound: Outbound
 }
 
 /** A turn that waits for an agent is looked at again after this time, ms. */

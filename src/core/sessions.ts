@@ -20,7 +20,7 @@ export async function ownedSession(
 export async function createSession(
   parts: Parts,
   owner: string,
-  given: { id: SessionId; pool: string; title: string; metadata: Record<string, string> },
+  given: { id: SessionId; pool: string; title: string; metadata: Record<string, string>; webhook?: string },
 ): Promise<void> {
   const pools = await knownPools(parts)
   if (!pools.some((pool) => pool.name === given.pool)) throw new ThroughlineError('model_not_found', { param: 'pool' })

@@ -11,7 +11,8 @@ import { createSession, ownedSession } from './sessions.js'
 /** Message in: recognise a repetition, store it, start or queue it, wake whoever must look. */
 export async function submit(parts: Parts, owner: string, message: NewMessage): Promise<Submitted> {
   const { store, settings, clock, observe } = parts
-  const { to } = message
+  const { to, webhook } = message
+  checkWebhook(parts, owner, webhook)
   const pool = 'pool' in to ? to.pool : (await ownedSession(parts, owner, to.session)).pool
   const policy = policyOf(settings, pool)
   const session = 'session' in to ? to.session : newSessionId()
@@ -41,6 +42,7 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     interrupt: message.interrupt ?? false,
     queueLimit: policy.queueLimit,
     historyLimit: settings.historyLimit,
+    ...(webhook !== undefined && { webhook }),
   })
   if (answer.word === 'gone' || answer.word === 'full') {
     await refused()
@@ -61,4 +63,10 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     queued: answer.position,
     replayed: answer.word === 'known',
   }
+}
+
+/** Throws `invalid_request` for an address that may not be posted to. */
+export function checkWebhook({ outbound }: Pick<Parts, 'outbound'>, owner: string, url: string | undefined): void {
+  const reason = url === undefined ? undefined : outbound.refusal(owner, url)
+  if (reason) throw new ThroughlineError('invalid_request', { message: `webhook.url: ${reason}`, param: 'webhook.url' })
 }

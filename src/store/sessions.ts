@@ -57,9 +57,11 @@ export class Sessions {
     pool: string
     title: string
     metadata: Record<string, string>
+    /** Where the ends of its turns are to be posted. */
+    webhook?: string
     nowMs: number
   }): Promise<void> {
-    const { id, owner, pool, title, metadata, nowMs } = session
+    const { id, owner, pool, title, metadata, webhook = '', nowMs } = session
     const key = this.#keys.session(id)
     const listing = this.#keys.ownerSessions(owner)
     await this.#db.run((redis) =>
@@ -75,6 +77,7 @@ export class Sessions {
         .hsetnx(key, 'pool', pool)
         .hsetnx(key, 'title', title)
         .hsetnx(key, 'metadata', JSON.stringify(metadata))
+        .hsetnx(key, 'webhook', webhook)
         .pexpire(key, this.#ttlMs, 'NX')
         .exec(),
     )
@@ -112,6 +115,8 @@ export class Sessions {
     interrupt: boolean
     queueLimit: number
     historyLimit: number
+    /** Where its end is to be posted; default: as the session says. */
+    webhook?: string
   }): Promise<SubmitAnswer> {
     const [word, position, holder, interrupted, pool] = await this.#scripts.run('submit', message.session, [
       message.interaction,
@@ -120,6 +125,7 @@ export class Sessions {
       message.interrupt ? '1' : '0',
       message.queueLimit,
       message.historyLimit,
+      message.webhook ?? '',
     ])
     if (word === 'gone' || word === 'full') return { word }
     return {

@@ -29,6 +29,8 @@ export interface StoredInteraction {
   error: { code: string; message: string } | null
   /** The final answer, once it is sealed. */
   output: Entry[] | null
+  /** Where its end is to be posted, or ''. */
+  webhook: string
 }
 
 export type DispatchAnswer =
@@ -235,5 +237,6 @@ function toInteraction(id: InteractionId, hash: Record<string, string>): StoredI
     stopReason: (hash['stopReason'] as StopReason | undefined) ?? null,
     error: hash['errorCode'] ? { code: hash['errorCode'], message: hash['errorMessage'] ?? '' } : null,
     output: parsed<Entry[]>(hash['output']),
+    webhook: hash['webhook'] ?? '',
   }
 }

@@ -1,5 +1,6 @@
 -- submit: store a message; it is the session's turn now, or it waits. Idempotent by its id.
 -- ARGV  3 interaction · 4 input · 5 metadata, JSON · 6 '1' to interrupt · 7 most that may wait · 8 most turns kept
+--       9 where to post its end, or '': as the session says
 -- gives {'ok', position (0: its turn now), lease holder or '', interrupted turn or '', pool}
 --       {'known', position, lease holder, '', pool} · {'gone'} no such session · {'full'}
 if redis.call('EXISTS', session) == 0 then return { 'gone' } end
@@ -25,6 +26,8 @@ if current ~= '' and not interrupt and redis.call('LLEN', queue) >= tonumber(ARG
 touch()
 redis.call('HSET', key, 'id', id, 'status', 'queued', 'input', ARGV[4], 'metadata', ARGV[5], 'createdAt', at,
   'pool', get(session, 'pool'), 'owner', get(session, 'owner'), 'attempt', 0, 'tip', 0, 'agentTip', 0)
+local webhook = ARGV[9] ~= '' and ARGV[9] or get(session, 'webhook')
+if webhook ~= '' then redis.call('HSET', key, 'webhook', webhook) end
 redis.call('RPUSH', history, id)
 redis.call('PEXPIRE', history, session_ttl)
 while redis.call('LLEN', history) > tonumber(ARGV[8]) do
