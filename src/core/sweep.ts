@@ -2,8 +2,9 @@ import { hasOpenTool } from '../protocol/fold.js'
 import { sessionOf, type InteractionId } from '../protocol/ids.js'
 import { leaveLine } from './line.js'
 import { nudge } from './nudge.js'
-import { deadlinesOf, type Parts } from './parts.js'
+import { deadlinesOf, LOOK_SOON_MS, type Parts } from './parts.js'
 import { policyOf } from './policy.js'
+import { isUnavailable } from '../store/redis.js'
 import { foldLog, seal } from './seal.js'
 
 /** Most due interactions of one shard in one tick, and the longest a tick may take, ms. */
@@ -54,7 +55,7 @@ export function judgeOf(parts: Parts): Judge {
       case 'pend':
       case 'reset':
         await store.deadlines.look(id, verdict.lookAt)
-        return nudge(parts, sessionOf(id))
+        return nudge(parts, sessionOf(id), 'again')
       case 'failed':
         observe.staleTurnDetected({
           session: sessionOf(id),
@@ -67,6 +68,13 @@ export function judgeOf(parts: Parts): Judge {
         await nudge(parts, sessionOf(id))
     }
   }
+}
+
+/** A turn that cannot be judged, for a bug or whatever it is, must not keep the sweep from those behind it. */
+async function passOver({ store, clock, observe }: Parts, id: InteractionId, err: unknown): Promise<void> {
+  if (isUnavailable(err)) throw err
+  observe.bug('judge', err)
+  await store.deadlines.look(id, clock.now() + LOOK_SOON_MS)
 }
 
 /**
@@ -89,7 +97,7 @@ export async function sweep(parts: Parts, judge: Judge): Promise<number | undefi
       for (let from = 0; from < due.length; from += AT_ONCE) {
         if (Date.now() > until) return judged // the rest in the next tick
         const some = due.slice(from, from + AT_ONCE)
-        await Promise.all(some.map(judge))
+        await Promise.all(some.map((id) => judge(id).catch((err: unknown) => passOver(parts, id, err))))
         judged += some.length
       }
     }
