@@ -22,6 +22,8 @@ import { connector, type Connection, type Role } from './store/redis.js'
 import { requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
+import { helixSurface } from './surfaces/helix/chat.js'
+import { helixDoor } from './surfaces/helix/socket.js'
 import { startSweeper } from './surfaces/clock/sweeper.js'
 import { httpApp } from './surfaces/http/app.js'
 import { nativeSurface } from './surfaces/native/router.js'
@@ -135,6 +137,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
       core,
     }
     const app = httpApp(http, [
+      { path: '/api/v1', router: helixSurface({ ...http, pool: config.helix.pool }) },
       { path: '/api/v1', router: nativeSurface(http) },
       { path: '/v1', router: openAiSurface(http) },
     ])
@@ -147,13 +150,22 @@ export async function startGateway(config: Config, log: Logger, version: string)
     server.headersTimeout = 80_000
     closers.push(() => closed(server))
 
+    const asAgent = agentAuth(config.http.agentKeys, signer)
     const agents = agentsDoor(server, parts, links, pools, {
       adapter: { pub: opened('adapter-pub'), sub: opened('adapter-sub'), key: store.keys.sockets },
-      authenticate: agentAuth(config.http.agentKeys, signer),
+      authenticate: asAgent,
       refuseOrigins: config.http.keyless,
       maxAgents: config.http.maxAgents,
     })
     closers.push(() => agents.stop())
+    const editors = helixDoor(server, parts, links, pools, {
+      ...config.helix,
+      authenticate: asAgent,
+      loopbackOnly: config.http.keyless,
+      maxAgents: config.http.maxAgents,
+      evict: (link) => agents.fleet.evict(link),
+    })
+    closers.push(() => editors.stop())
     closers.push(() => server.closeAllConnections()) // else Socket.IO, which closes the server, waits for open requests
 
     const sweeper = await startSweeper(
@@ -217,7 +229,10 @@ export async function startGateway(config: Config, log: Logger, version: string)
           links,
           state,
           {
-            close: () => agents.close(),
+            close() {
+              agents.close()
+              editors.close()
+            },
             moveViewers: () => moving.abort(),
             open: () => streams,
             destroy() {

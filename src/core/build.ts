@@ -71,6 +71,14 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
       return { interactions, next: from + page.limit < all.length ? (ids.at(-1) ?? null) : null }
     },
 
+    async turns(owner, id, { offset, limit, newestFirst }) {
+      await ownedSession(parts, owner, id)
+      const all = await store.sessions.interactions(id)
+      if (newestFirst) all.reverse()
+      const stored = await store.turns.readMany(all.slice(offset, offset + limit))
+      return { interactions: await Promise.all(stored.map((it) => viewInteraction(parts, it))), total: all.length }
+    },
+
     async queue(owner, id) {
       const session = await ownedSession(parts, owner, id)
       const current = session.waitingInteractionId

@@ -30,6 +30,8 @@ export interface Interaction {
   session: SessionId
   pool: string
   status: Status
+  /** `agent`: a person wrote to the agent directly, past this gateway. */
+  origin: 'client' | 'agent'
   input: string
   metadata: Record<string, string>
   /** Delivery attempts so far. */
@@ -60,8 +62,8 @@ export type Followed =
 export interface NewMessage {
   text: string
   metadata?: Record<string, string>
-  /** Cancel the turn in flight and go before all that wait. */
-  interrupt?: boolean
+  /** Cancel the turn in flight and go before all that wait; `threaded`: but let it be until its agent has a thread. */
+  interrupt?: boolean | 'threaded'
   to: { session: SessionId } | { pool: string; title?: string; metadata?: Record<string, string> }
   /** Where the end of the turn is to be posted; default: where the session says. */
   webhook?: string
@@ -116,6 +118,12 @@ export interface Core {
     id: SessionId,
     page: { limit: number; after?: InteractionId },
   ): Promise<{ interactions: Interaction[]; next: InteractionId | null }>
+  /** Some of a session's turns by their place, from the oldest or from the newest, and how many there are. */
+  turns(
+    owner: string,
+    id: SessionId,
+    page: { offset: number; limit: number; newestFirst: boolean },
+  ): Promise<{ interactions: Interaction[]; total: number }>
   /** The turn in flight, if any, and the messages that wait, in order. */
   queue(owner: string, id: SessionId): Promise<{ current: Interaction | null; waiting: Interaction[] }>
   /** Throws `model_not_found`, `not_found`, `queue_full`, `idempotency_key_reused`, `invalid_request` (a webhook). */

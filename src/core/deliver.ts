@@ -15,13 +15,14 @@ const SETTLE_MS = 10_000
 
 /**
  * Takes a session for a station: from now on its wake channel, every renewal and every end of a turn make
- * `deliver` look at it. `resumed` is the turn that the agent has in hand already.
+ * `deliver` look at it. `resumed` is the turn that the agent has in hand already; with `keep` the session is not given back
+ * before its next turn.
  */
 export async function hold(
   parts: Parts,
   station: Station,
   session: SessionId,
-  lease: { epoch: number; pool: string; resumed?: { request: RequestId; after: number } },
+  lease: { epoch: number; pool: string; keep?: boolean; resumed?: { request: RequestId; after: number } },
 ): Promise<Hold> {
   const old = station.holds.get(session)
   if (old) drop(station, old)
@@ -33,7 +34,8 @@ export async function hold(
     heard: '',
     writer: null,
     accepted: true,
-    settling: false,
+    givenBack: null,
+    settling: lease.keep ?? false,
     deliver: () => {},
     stop: () => {},
   }
@@ -63,6 +65,7 @@ export function drop(station: Station, it: Hold): void {
 /** Level-triggered: reads the truth of a session and does what is due. Doing it again does nothing more. */
 async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> {
   const { store, settings, observe } = parts
+  if (await isEarly(parts, it)) return
   const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
   const answer = await store.turns.dispatch(it.session, {
     epoch: it.epoch,
@@ -79,9 +82,10 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   }
   switch (answer.word) {
     case 'held':
+      if (answer.asked) station.link.ask?.(it.session, answer.request)
       return
     case 'turn':
-      if (it.request) end(parts, station, it, 'cancelled')
+      if (it.request) end(parts, station, it, answer.origin === 'agent' ? 'yielded' : 'cancelled')
       it.heard = answer.request
       return send(parts, station, it, answer)
     case 'ended':
@@ -117,6 +121,7 @@ function send(parts: Parts, station: Station, it: Hold, turn: Extract<DispatchAn
     thread: turn.thread,
     input: turn.input,
     metadata: turn.metadata,
+    ...(turn.origin === 'agent' && { origin: turn.origin }),
   }
   let sends = 0
   const attempt = () => {
@@ -125,6 +130,7 @@ function send(parts: Parts, station: Station, it: Hold, turn: Extract<DispatchAn
     if (sends > 0) observe.turnRepeated({ ...ids, pool: turn.pool, agent: link.agent, sends })
     sends++
     link.turn(message)
+    if (!link.confirms) it.accepted = true // all that can be known
     setTimeout(attempt, settings.acceptMs).unref()
   }
   attempt()
@@ -139,7 +145,7 @@ function begin(parts: Parts, station: Station, it: Hold, turn: { request: Reques
   it.writer?.stop()
   it.writer = new Writer(
     parts,
-    { request, pool: link.pool ?? '', after: turn.after, epoch: () => it.epoch },
+    { request, pool: it.pool, after: turn.after, epoch: () => it.epoch },
     {
       acked: (after) => link.ack(request, after),
       resend: (after) => link.resend(request, after),
@@ -181,8 +187,30 @@ export function fenced(parts: Parts, station: Station, request: RequestId, reaso
   })
 }
 
+/**
+ * The agent has ended a turn without an answer: it is delivered again, as a new attempt, not before `delayMs` from now.
+ */
+export function giveBack(it: Hold, request: RequestId, delayMs: number): void {
+  if (it.request !== request) return
+  it.request = ''
+  it.writer?.stop()
+  it.writer = null
+  it.givenBack = { request, until: Date.now() + delayMs }
+  setTimeout(it.deliver, delayMs).unref()
+}
+
+/** Whether what is due is just the turn that was given back, and its time has not come. */
+async function isEarly({ store }: Parts, it: Hold): Promise<boolean> {
+  if (!it.givenBack) return false
+  const { request, until } = it.givenBack
+  const current = (await store.sessions.read(it.session))?.waitingInteractionId
+  if (Date.now() < until && current === interactionOf(request)) return true
+  it.givenBack = null
+  return false
+}
+
 /** The turn in hand is over for us, not by the agent's own word: tell it, and wait until its handler has returned. */
-function end(parts: Parts, station: Station, it: Hold, reason: 'cancelled' | 'ended' | 'superseded'): void {
+function end(parts: Parts, station: Station, it: Hold, reason: 'cancelled' | 'ended' | 'superseded' | 'yielded'): void {
   const request = it.request
   if (!request) return
   it.request = ''

@@ -37,6 +37,7 @@ export async function join(
   // an older connection of this agent on this replica hands over before its successor attaches
   for (const old of links.ofAgent(link.agent, link.pool)) {
     old.leaving = true
+    await old.link.settle?.()
     for (const it of [...old.holds.values()]) drop(old, it)
   }
 
@@ -130,6 +131,8 @@ export async function part(
   station: Station,
   how: 'lost' | 'left',
 ): Promise<void> {
+  if (station.closed) return
+  await station.link.settle?.()
   if (station.closed) return
   station.closed = true
   links.remove(station)

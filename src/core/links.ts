@@ -14,6 +14,8 @@ export interface Hold {
   heard: RequestId | ''
   writer: Writer | null
   accepted: boolean
+  /** A request that the agent ended without an answer: not to be delivered again before then (ms since 1970). */
+  givenBack: { request: RequestId; until: number } | null
   /** The turn is over for us but the agent has not said that its handler returned: its place is still taken. */
   settling: boolean
   /** Look at the session and do what is due. */

@@ -39,7 +39,7 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     session: ids.session,
     input: message.text,
     metadata: message.metadata ?? {},
-    interrupt: message.interrupt ?? false,
+    interrupt: message.interrupt === 'threaded' ? 'threaded' : message.interrupt ? 'now' : '',
     queueLimit: policy.queueLimit,
     historyLimit: settings.historyLimit,
     ...(webhook !== undefined && { webhook }),

@@ -63,11 +63,14 @@ export type AgentEvent = z.infer<typeof AgentEvent>
 
 /** What the gateway itself writes to a log. */
 export type GatewayEvent =
-  | { type: 'submitted'; queued: number }
+  /** `origin: 'agent'`: a person wrote to the agent directly. */
+  | { type: 'submitted'; queued: number; origin?: 'agent' }
   /** A queued turn got the session's place. A turn that never queued has it from `submitted` on. */
   | { type: 'started' }
   /** No agent has a free place: the turn waits, as the `position`-th of its line (1: next). Said again when that changes. */
   | { type: 'pending'; position: number }
+  /** It goes back to the head of the queue: its agent began another turn by itself, before it answered this one. */
+  | { type: 'yielded' }
   | { type: 'dispatched'; request: string; attempt: number; agent: string }
   | { type: 'reset'; reason: string; attempt: number }
   | { type: 'cancelled'; reason: string }

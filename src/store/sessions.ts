@@ -112,7 +112,8 @@ export class Sessions {
     session: SessionId
     input: string
     metadata: Record<string, string>
-    interrupt: boolean
+    /** `threaded`: not before the agent has a thread. */
+    interrupt: '' | 'now' | 'threaded'
     queueLimit: number
     historyLimit: number
     /** Where its end is to be posted; default: as the session says. */
@@ -122,7 +123,7 @@ export class Sessions {
       message.interaction,
       message.input,
       JSON.stringify(message.metadata),
-      message.interrupt ? '1' : '0',
+      message.interrupt,
       message.queueLimit,
       message.historyLimit,
       message.webhook ?? '',
@@ -135,6 +136,35 @@ export class Sessions {
       interrupted: interrupted as InteractionId | '',
       pool: String(pool),
     }
+  }
+
+  /**
+   * A turn that the session's agent begins by itself. `position` 0: it runs; `yielded` is the turn that stepped back.
+   */
+  async begin(turn: {
+    interaction: InteractionId
+    session: SessionId
+    input: string
+    epoch: number
+    historyLimit: number
+  }): Promise<
+    | { word: 'ok' | 'known'; position: number; yielded: InteractionId | '' }
+    | { word: 'superseded'; epoch: number }
+    | { word: 'gone' }
+  > {
+    const [word, a, b] = await this.#scripts.run('begin', turn.session, [
+      turn.interaction,
+      turn.input,
+      turn.epoch,
+      turn.historyLimit,
+    ])
+    if (word === 'superseded') return { word, epoch: Number(a || 0) }
+    if (word === 'gone') return { word }
+    return { word: word as 'ok' | 'known', position: Number(a), yielded: b as InteractionId | '' }
+  }
+
+  async rename(id: SessionId, title: string): Promise<void> {
+    await this.#scripts.run('rename', id, [title])
   }
 
   /** The interactions that wait for their turn, in order. */

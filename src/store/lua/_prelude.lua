@@ -55,6 +55,28 @@ local function record(id, events)
   return tip
 end
 
+-- Makes an interaction that has no place yet, and keeps the session's history within its limit.
+local function enlist(id, input, metadata, keep, webhook)
+  redis.call('HSET', interaction_key(id), 'id', id, 'status', 'queued', 'input', input, 'metadata', metadata,
+    'createdAt', at, 'pool', get(session, 'pool'), 'owner', get(session, 'owner'), 'attempt', 0, 'tip', 0, 'agentTip', 0)
+  if webhook == '' then webhook = get(session, 'webhook') end
+  if webhook ~= '' then redis.call('HSET', interaction_key(id), 'webhook', webhook) end
+  redis.call('RPUSH', history, id)
+  redis.call('PEXPIRE', history, session_ttl)
+  while redis.call('LLEN', history) > tonumber(keep) do
+    local old = redis.call('LINDEX', history, 0)
+    if not ended(get(interaction_key(old), 'status')) and redis.call('EXISTS', interaction_key(old)) == 1 then break end
+    redis.call('LPOP', history)
+    redis.call('DEL', interaction_key(old), log_key(old))
+  end
+end
+
+-- Where an interaction stands in the queue, from 1; 0 when it does not.
+local function position(id)
+  local found = redis.call('LPOS', queue, id)
+  return found and found + 1 or 0
+end
+
 -- Gives an interaction the session's one place.
 local function start(id)
   redis.call('HSET', interaction_key(id), 'status', 'waiting', 'startedAt', at, 'lastActivityAt', at)

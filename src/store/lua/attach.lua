@@ -7,7 +7,7 @@ if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 local holder = get(lease, 'agent')
 if holder ~= '' and holder ~= ARGV[3] then return { 'taken', holder } end
 local epoch = math.max(number(session, 'epoch'), tonumber(ARGV[10])) + 1
-redis.call('HSET', session, 'epoch', epoch)
+redis.call('HSET', session, 'epoch', epoch, 'holder', ARGV[3])
 redis.call('DEL', lease)
 redis.call('HSET', lease, 'agent', ARGV[3], 'connection', ARGV[4], 'replica', ARGV[5], 'epoch', epoch,
   'transport', ARGV[6], 'since', at, 'state', 'active')
@@ -24,5 +24,4 @@ if held ~= '' and not adopt(id, held, ARGV[11]) and get(key, 'request') == held
   redis.call('HSET', key, 'incarnation', ARGV[11]) -- readers may have seen more than the log now has
   record(id, {})
 end
-return { 'ok', epoch, id, get(key, 'request'), get(key, 'status'), number(key, 'agentTip'),
-  get(session, 'pool') }
+return { 'ok', epoch, id, get(key, 'request'), get(key, 'status'), number(key, 'agentTip'), get(session, 'pool') }

@@ -6,8 +6,11 @@ import { errorHandler, renderNative, type RenderError } from './errors.js'
 import { jsonBody, refuseForeign } from './limits.js'
 import type { HttpParts } from './parts.js'
 
+/** A handler's word that the request is not its own but the next surface's under the same path. */
+export const PASS = Symbol('pass')
+
 /** Answers one route. May throw: the surface's error handler replies. */
-export type Handler = (call: Call, req: Request, res: Response) => Promise<void> | void
+export type Handler = (call: Call, req: Request, res: Response) => Promise<void | typeof PASS> | void
 
 /** A surface's routes as data: pattern → method → handler. */
 export type Routes = Record<string, Partial<Record<'get' | 'post' | 'delete', Handler>>>
@@ -38,9 +41,15 @@ export function httpApp(parts: HttpParts, doors: Door[]): Express {
 
 /**
  * A surface's router. Every route of it is authenticated and gets its body as JSON; a method a route does not have is
- * `method_not_allowed`, any other path `unknown_url`, and whatever is thrown goes out as `render` words it.
+ * `method_not_allowed`, any other path `unknown_url`, and whatever is thrown goes out as `render` words it. With `passOn`
+ * what it does not have is left to the next surface under the same path.
  */
-export function surface(parts: HttpParts, routes: Routes, render: RenderError): Router {
+export function surface(
+  parts: HttpParts,
+  routes: Routes,
+  render: RenderError,
+  { passOn = false }: { passOn?: boolean } = {},
+): Router {
   const router = Router()
   const body = jsonBody(parts.limits.maxBodyBytes)
   for (const [path, handlers] of Object.entries(routes)) {
@@ -49,9 +58,10 @@ export function surface(parts: HttpParts, routes: Routes, render: RenderError): 
     if (get) route.get(run(get))
     if (post) route.post(...body, run(post))
     if (remove) route.delete(run(remove))
-    route.all(refuseMethod(Object.keys(handlers)))
+    if (!passOn) route.all(refuseMethod(Object.keys(handlers)))
   }
-  router.use(refuseUnknown, errorHandler(parts, render))
+  if (!passOn) router.use(refuseUnknown)
+  router.use(errorHandler(parts, render))
   return router
 }
 
@@ -72,8 +82,9 @@ const remember =
 
 const run =
   (handle: Handler): RequestHandler =>
-  (req, res) =>
-    handle(callOf(res), req, res)
+  async (req, res, next) => {
+    if ((await handle(callOf(res), req, res)) === PASS) next('router')
+  }
 
 function refuseMethod(methods: string[]): RequestHandler {
   const allow = methods.map((method) => method.toUpperCase()).join(', ')

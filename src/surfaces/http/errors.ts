@@ -63,10 +63,9 @@ export function errorHandler(parts: Pick<HttpParts, 'log'>, render: RenderError)
     const { status, retryAfterS } = error.kind
     if (retryAfterS !== undefined) res.set('Retry-After', String(retryAfterS))
     if (status === 401) res.set('WWW-Authenticate', 'Bearer')
-    res
-      .status(status)
-      .set(headers ?? {})
-      .json(body)
+    res.status(status).set(headers ?? {})
+    if (typeof body === 'string') res.send(body)
+    else res.json(body)
   }
 }
 
