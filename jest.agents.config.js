@@ -1,6 +1,6 @@
 import base from './jest.config.js'
 
-/** Many agents at once, and what happens to them; a run of its own. Each suite prints its counts. */
+/** Trials of agents that exist, under load and kills; a run of their own that prints its counts. */
 export default {
   ...base,
   testPathIgnorePatterns: ['/node_modules/'],
