@@ -1,10 +1,11 @@
 import { hostname } from 'node:os'
 import { z } from 'zod'
 import { PoolName } from './protocol/agent-wire.js'
+import { parsePoolPolicies } from './protocol/policy.js'
 
 /** One setting: how it is called, what it means, and how its text becomes a value. */
 interface Setting<T> {
-  group: 'http' | 'redis' | 'agents' | 'turns' | 'limits' | 'operation'
+  group: 'http' | 'redis' | 'agents' | 'turns' | 'webhooks' | 'limits' | 'operation'
   /** As text, like the environment gives it. */
   default: string
   unit?: 'ms' | 'bytes' | 'events' | 'count'
@@ -12,6 +13,9 @@ interface Setting<T> {
   meaning: string
   schema: z.ZodType<T, string>
 }
+
+const WEBHOOK_SECRET = /^(?:([^=,]+)=)?whsec_([A-Za-z0-9+/]{32,86}={0,2})$/
+const isHttpUrl = (value: string): boolean => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)
 
 const whole = (min: number, max: number) =>
   z
@@ -41,6 +45,25 @@ const named = z.string().transform((value, context) => {
   }
   return keys
 })
+
+const poolPolicies = z.string().transform((value, context) => {
+  const { policies, problems } = parsePoolPolicies(value)
+  for (const message of problems) context.addIssue({ code: 'custom', message })
+  return policies
+})
+
+/** Secrets of Standard Webhooks, each perhaps with the owner it is for: `whsec_…,ann=whsec_…`. */
+const webhookSecrets = list.pipe(
+  z
+    .array(z.string().regex(WEBHOOK_SECRET, 'each must be whsec_ and base64 of 24 to 64 bytes, or owner=whsec_…'))
+    .transform((items) =>
+      items.map((item) => {
+        const [, owner = null, base64] = WEBHOOK_SECRET.exec(item)!
+        return { owner, key: Buffer.from(base64!, 'base64') }
+      }),
+    ),
+)
+const httpUrl = z.string().refine((value) => value === '' || isHttpUrl(value), 'must be an http:// or https:// URL')
 
 const setting = <T>(it: Setting<T>): Setting<T> => it
 
@@ -149,6 +172,13 @@ export const SETTINGS = {
     meaning: 'Pools that exist even before an agent has joined: name,name. Messages to other unknown pools are 404.',
     schema: list.pipe(z.array(PoolName)),
   }),
+  POOL_POLICIES: setting({
+    group: 'agents',
+    default: '',
+    meaning:
+      'Settings of single pools, as JSON: {"coder": {"onAgentLoss": "retry", "agentWaitMs": 60000}}. Fields: onAgentLoss, agentWaitMs, staleAfterMs, agentSilentMs, toolLimitMs, maxAttempts, queueLimit, stickyWaitMs, agentPer; what is left out is as the settings of the same names say.',
+    schema: poolPolicies,
+  }),
   LEASE_TTL_MS: setting({
     group: 'agents',
     default: '15000',
@@ -185,6 +215,14 @@ export const SETTINGS = {
     meaning:
       'An agent lost after its first output: fail the turn (agent_disconnected), or retry it from the start (reset).',
     schema: z.enum(['fail', 'retry']),
+  }),
+  STICKY_WAIT_MS: setting({
+    group: 'agents',
+    default: '10000',
+    unit: 'ms',
+    meaning:
+      'How long a session waits for the agent that has its thread, while that one is here but full; then any of the pool may take it.',
+    schema: ms(0),
   }),
 
   HELIX_POOL: setting({
@@ -259,6 +297,77 @@ export const SETTINGS = {
     unit: 'ms',
     meaning: 'How often stuck turns are looked for.',
     schema: ms(100),
+  }),
+
+  WEBHOOK_SECRET: setting({
+    group: 'webhooks',
+    default: '',
+    secret: true,
+    meaning:
+      'Signs what is posted when a turn ends: whsec_ and base64 of 24 to 64 bytes, or owner=whsec_… for one owner. Several, separated by commas: all sign, so that receivers may change over. Empty: clients may not ask for webhooks.',
+    schema: webhookSecrets,
+  }),
+  WEBHOOK_ALLOW_HOSTS: setting({
+    group: 'webhooks',
+    default: '',
+    meaning:
+      'Hosts that clients may have posted to although they are not public: name,name:port. All other private, loopback, link-local and metadata addresses are refused.',
+    schema: list.transform((hosts) => hosts.map((host) => host.toLowerCase())),
+  }),
+  WEBHOOK_TIMEOUT_MS: setting({
+    group: 'webhooks',
+    default: '10000',
+    unit: 'ms',
+    meaning: 'How long one post may take until it is answered.',
+    schema: whole(100, 120_000),
+  }),
+  WEBHOOK_ATTEMPTS: setting({
+    group: 'webhooks',
+    default: '10',
+    unit: 'count',
+    meaning: 'How often a turn’s end is posted until it is answered with 2xx.',
+    schema: whole(1, 100),
+  }),
+  WEBHOOK_RETRY_MS: setting({
+    group: 'webhooks',
+    default: '5000',
+    unit: 'ms',
+    meaning: 'Pause after the first post that failed; it doubles with each, up to half of it is left out at random.',
+    schema: whole(10, 3600_000),
+  }),
+  WEBHOOK_MAX_AGE_MS: setting({
+    group: 'webhooks',
+    default: String(24 * 3600_000),
+    unit: 'ms',
+    meaning: 'A turn’s end that is older is not posted any more.',
+    schema: ms(1000),
+  }),
+  AGENT_WANTED_URL: setting({
+    group: 'webhooks',
+    default: '',
+    meaning: 'Where to post agent.wanted when a session waits and no agent takes it. Empty: nowhere.',
+    schema: httpUrl,
+  }),
+  AGENT_WANTED_SECRET: setting({
+    group: 'webhooks',
+    default: '',
+    secret: true,
+    meaning: 'Signs agent.wanted: whsec_ and base64 of 24 to 64 bytes. Several, separated by commas: all sign.',
+    schema: webhookSecrets,
+  }),
+  AGENT_WANTED_EVERY_MS: setting({
+    group: 'webhooks',
+    default: '10000',
+    unit: 'ms',
+    meaning: 'agent.wanted is posted at most so often for one pool (or session, with agentPer), over all replicas.',
+    schema: ms(100),
+  }),
+  AGENT_TOKEN_TTL_MS: setting({
+    group: 'webhooks',
+    default: String(24 * 3600_000),
+    unit: 'ms',
+    meaning: 'How long the session token in agent.wanted opens its session; there is one when TOKEN_SECRET is set.',
+    schema: ms(1000),
   }),
 
   QUEUE_LIMIT: setting({
@@ -384,6 +493,11 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     if (v.HOST !== '' && !isLoopback(v.HOST) && (v.CLIENT_KEYS.length === 0 || v.AGENT_KEYS.length === 0))
       problems.push(`HOST: ${v.HOST} is reachable from outside; set CLIENT_KEYS and AGENT_KEYS first`)
     if (v.LEASE_TTL_MS > v.STALE_AFTER_MS) problems.push('LEASE_TTL_MS: must not be longer than STALE_AFTER_MS')
+    for (const [pool, { staleAfterMs }] of Object.entries(v.POOL_POLICIES))
+      if (staleAfterMs !== undefined && v.LEASE_TTL_MS > staleAfterMs)
+        problems.push(`POOL_POLICIES: ${pool}.staleAfterMs: must not be shorter than LEASE_TTL_MS`)
+    if (v.AGENT_WANTED_URL !== '' && v.AGENT_WANTED_SECRET.length === 0)
+      problems.push('AGENT_WANTED_SECRET: must be set with AGENT_WANTED_URL; its receiver could not tell who asks')
     if (v.RESUME_WINDOW_MS > v.SESSION_TTL_MS) problems.push('RESUME_WINDOW_MS: must not be longer than SESSION_TTL_MS')
   }
   if (problems.length > 0) throw new ConfigError(problems)
@@ -433,14 +547,19 @@ function group(v: Values) {
       probeEveryMs: v.PROBE_MS,
     },
     core: {
-      queueLimit: v.QUEUE_LIMIT,
+      policy: {
+        onAgentLoss: v.ON_AGENT_LOSS,
+        agentWaitMs: v.AGENT_WAIT_MS,
+        staleAfterMs: v.STALE_AFTER_MS,
+        agentSilentMs: v.AGENT_SILENT_MS,
+        toolLimitMs: v.TOOL_LIMIT_MS,
+        maxAttempts: v.MAX_ATTEMPTS,
+        queueLimit: v.QUEUE_LIMIT,
+        stickyWaitMs: v.STICKY_WAIT_MS,
+        agentPer: 'pool' as const,
+      },
+      poolPolicies: v.POOL_POLICIES,
       historyLimit: v.HISTORY_LIMIT,
-      maxAttempts: v.MAX_ATTEMPTS,
-      onAgentLoss: v.ON_AGENT_LOSS,
-      agentWaitMs: v.AGENT_WAIT_MS,
-      staleAfterMs: v.STALE_AFTER_MS,
-      agentSilentMs: v.AGENT_SILENT_MS,
-      toolLimitMs: v.TOOL_LIMIT_MS,
       agentGraceMs: v.AGENT_GRACE_MS,
       leaseTtlMs: v.LEASE_TTL_MS,
       acceptMs: v.ACCEPT_MS,
@@ -448,6 +567,23 @@ function group(v: Values) {
       idempotencyTtlMs: v.IDEMPOTENCY_TTL_MS,
       liveOutageMs: v.LIVE_OUTAGE_MS,
       pools: v.HELIX_POOL ? [...v.POOLS, v.HELIX_POOL] : v.POOLS,
+    },
+    webhooks: {
+      keys: v.WEBHOOK_SECRET,
+      open: v.WEBHOOK_ALLOW_HOSTS,
+      timeoutMs: v.WEBHOOK_TIMEOUT_MS,
+      attempts: v.WEBHOOK_ATTEMPTS,
+      retryMs: v.WEBHOOK_RETRY_MS,
+      maxAgeMs: v.WEBHOOK_MAX_AGE_MS,
+      wanted:
+        v.AGENT_WANTED_URL === ''
+          ? null
+          : {
+              url: v.AGENT_WANTED_URL,
+              keys: v.AGENT_WANTED_SECRET.map(({ key }) => key),
+              everyMs: v.AGENT_WANTED_EVERY_MS,
+              tokenTtlMs: v.AGENT_TOKEN_TTL_MS,
+            },
     },
     replica: v.REPLICA_ID || `${hostname()}-${process.pid}-${Math.random().toString(36).slice(2, 8)}`,
     drainMs: v.DRAIN_MS,

@@ -10,6 +10,7 @@ import { buildCore } from './core/build.js'
 import { PoolWatch } from './core/claim.js'
 import { drain } from './core/drain.js'
 import { Links } from './core/links.js'
+import { SILENT } from './core/outbound.js'
 import type { Parts } from './core/parts.js'
 import { RedisClock } from './core/redis-clock.js'
 import { startReplica, type ReplicaState } from './core/replica.js'
@@ -28,6 +29,7 @@ import { httpApp } from './surfaces/http/app.js'
 import { nativeSurface } from './surfaces/native/router.js'
 import { openAiSurface } from './surfaces/openai/router.js'
 import { opsApp } from './surfaces/ops/server.js'
+import { startWebhooks } from './surfaces/webhooks/door.js'
 
 export { RedisRequired } from './store/require-redis.js'
 
@@ -83,7 +85,20 @@ export async function startGateway(config: Config, log: Logger, version: string)
 
     const clock = new RedisClock(store.replicas)
     await clock.correct()
-    const parts: Parts = { store, observe, clock, settings: { ...config.core, replica: config.replica, version } }
+    const signer = tokens(config.http.tokenSecrets)
+    let outbound = SILENT
+    if (config.webhooks.keys.length > 0 || config.webhooks.wanted) {
+      const webhooks = startWebhooks(
+        { queue: opened('webhook-queue'), worker: opened('webhook-worker') },
+        { ...config.webhooks, prefix: store.keys.bullmq, redisDeadlineMs: config.store.redisDeadlineMs },
+        signer && ((session, ttlMs) => signer.mint('agent', session, ttlMs)),
+        observe,
+      )
+      closers.push(() => webhooks.stop())
+      outbound = webhooks.outbound
+    }
+    const settings = { ...config.core, replica: config.replica, version }
+    const parts: Parts = { store, observe, clock, outbound, settings }
     const links = new Links()
     const pools = new PoolWatch(parts, links)
     const viewers = { count: 0 }
@@ -135,7 +150,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
     server.headersTimeout = 80_000
     closers.push(() => closed(server))
 
-    const asAgent = agentAuth(config.http.agentKeys, tokens(config.http.tokenSecrets))
+    const asAgent = agentAuth(config.http.agentKeys, signer)
     const agents = agentsDoor(server, parts, links, pools, {
       adapter: { pub: opened('adapter-pub'), sub: opened('adapter-sub'), key: store.keys.sockets },
       authenticate: asAgent,

@@ -42,6 +42,25 @@ test('an address that others can reach is refused until both kinds of keys are s
   expect(readConfig(keys).http).toMatchObject({ host: '0.0.0.0', keyless: false })
 })
 
+test('policies of single pools are checked at start; every mistake names pool and field', () => {
+  expect(readConfig({ POOL_POLICIES: '{"coder": {"agentWaitMs": 60000}}' }).core.poolPolicies['coder']).toEqual({
+    agentWaitMs: 60_000,
+  })
+  const problems = (policies: string) => problemsOf({ POOL_POLICIES: policies })
+  expect(problems('{')).toEqual([expect.stringMatching(/^POOL_POLICIES: must be JSON like/)])
+  expect(problems('[]')).toEqual([expect.stringMatching(/^POOL_POLICIES: must be JSON like/)])
+  const [all] = problems(
+    JSON.stringify({ 'a b': {}, coder: { agentWaitMs: '5', onAgentLoss: 'shrug', patience: 1 }, writer: 7 }),
+  )
+  expect(all).toMatch(/"a b": is not the name of a pool/)
+  expect(all).toMatch(/coder\.agentWaitMs: must be a number/)
+  expect(all).toMatch(/coder\.onAgentLoss: must be fail or retry/)
+  expect(all).toMatch(/coder\.patience: unknown; a pool has onAgentLoss, /)
+  expect(all).toMatch(/writer: must be an object/)
+  expect(problems('{"coder": {"queueLimit": 1.5}}')[0]).toMatch(/coder\.queueLimit: must be a whole number from 0/)
+  expect(problems('{"coder": {"staleAfterMs": 10}}')[0]).toMatch(/coder\.staleAfterMs: .*LEASE_TTL_MS/)
+})
+
 test('secrets are masked where settings are printed', () => {
   const table = configTable({ CLIENT_KEYS: 'ann=secret-key-1', REDIS_URL: 'redis://:hunter2@db:6379' })
   expect(table).not.toContain('secret-key-1')

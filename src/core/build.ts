@@ -7,12 +7,13 @@ import type { Core, Followed } from './core.js'
 import { follow } from './follow.js'
 import { expectAgain, reserve } from './idempotency.js'
 import { isOverdue, ownedInteraction, readInteraction, viewInteraction } from './interactions.js'
+import { leaveLine } from './line.js'
 import { newInteractionId, newSessionId } from './mint.js'
 import { nudge } from './nudge.js'
 import type { Parts } from './parts.js'
 import { seal } from './seal.js'
 import { createSession, deleteSession, knownPools, listSessions, ownedSession, viewSession } from './sessions.js'
-import { submit } from './submit.js'
+import { checkWebhook, submit } from './submit.js'
 import type { Judge } from './sweep.js'
 
 /** Counts the followers of this replica. */
@@ -38,6 +39,7 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
 
   return {
     async createSession(owner, given) {
+      checkWebhook(parts, owner, given.webhook)
       const session = newSessionId()
       const { ids } = await reserve(parts, owner, given.once, { session, interaction: newInteractionId(session) })
       await createSession(parts, owner, {
@@ -46,6 +48,7 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
         title: given.title ?? '',
         metadata: given.metadata ?? {},
         ...(given.note !== undefined && { note: given.note }),
+        ...(given.webhook !== undefined && { webhook: given.webhook }),
       })
       const stored = await ownedSession(parts, owner, ids.session)
       return { session: await viewSession(parts, stored), replayed: ids.session !== session }
@@ -145,6 +148,7 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
       if (word === 'gone') throw new ThroughlineError('not_found')
       if (word === 'cancelled') {
         await seal(parts, id)
+        await leaveLine(parts, before.session)
         await nudge(parts, before.session)
       }
       return viewInteraction(parts, await ownedInteraction(parts, owner, id, 'waiting'))

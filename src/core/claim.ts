@@ -2,6 +2,7 @@ import { coalesced } from './coalesce.js'
 import { hold } from './deliver.js'
 import type { Links, Station } from './links.js'
 import { newName } from './mint.js'
+import { nudge } from './nudge.js'
 import type { SessionId } from '../protocol/ids.js'
 import type { Parts } from './parts.js'
 
@@ -19,10 +20,10 @@ export function pullsFor(parts: Parts, station: Station): () => void {
 }
 
 async function claim(parts: Parts, station: Station): Promise<void> {
-  const { store, settings, clock } = parts
+  const { store, settings } = parts
   const { link } = station
   if (link.pool === null || station.free === 0) return
-  const sessions = await store.pools.claim(link.pool, link.agent, station.free)
+  const sessions = await store.pools.claim(link.pool, link.agent, link.connection, station.free)
   if (sessions.length === 0) return
   await Promise.all(sessions.map((session) => take(session)))
   station.pull()
@@ -37,7 +38,8 @@ async function claim(parts: Parts, station: Station): Promise<void> {
     if (answer.word !== 'ok') return store.pools.gaveUp(link.pool!, link.agent, session) // somebody has it already
     if (!station.closed) return void (await hold(parts, station, session, { epoch: answer.epoch, pool: answer.pool }))
     await store.leases.release(session, answer.epoch, 'left')
-    await store.pools.pend(link.pool!, session, clock.now(), '')
+    await store.pools.gaveUp(link.pool!, link.agent, session)
+    await nudge(parts, session)
   }
 }
 

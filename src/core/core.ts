@@ -27,6 +27,8 @@ export interface NewMessage {
   follows?: InteractionId
   /** `pool`: what the session's pool must be, or will be where it has none yet. */
   to: { session: SessionId; pool?: string } | { pool: string; title?: string; metadata?: Record<string, string> }
+  /** Where the end of the turn is to be posted; default: where the session says. */
+  webhook?: string
   once?: Once
 }
 
@@ -61,12 +63,19 @@ export interface Submitted {
  */
 export interface Core {
   /**
-   * Throws `model_not_found` for a pool that nobody configured and no agent has joined. Without a pool the first message
-   * brings it.
+   * Throws `model_not_found` for a pool that nobody configured and no agent has joined, `invalid_request` for a webhook
+   * that may not be called. Without a pool the first message brings it.
    */
   createSession(
     owner: string,
-    given: { pool?: string; title?: string; metadata?: Record<string, string>; note?: string; once?: Once },
+    given: {
+      pool?: string
+      title?: string
+      metadata?: Record<string, string>
+      note?: string
+      webhook?: string
+      once?: Once
+    },
   ): Promise<{ session: Session; replayed: boolean }>
   session(owner: string, id: SessionId): Promise<Session>
   /** Newest first; `before` is the `next` of the page before, `<created, ms>.<session id>`. */
@@ -94,7 +103,7 @@ export interface Core {
   queue(owner: string, id: SessionId): Promise<{ current: Interaction | null; waiting: Interaction[] }>
   /**
    * Throws `model_not_found`, `not_found`, `queue_full`, `idempotency_key_reused`, `session_moved_on`, and
-   * `invalid_request` where the session belongs to another pool than the message.
+   * `invalid_request` where the session belongs to another pool than the message, or the webhook may not be called.
    */
   submit(owner: string, message: NewMessage): Promise<Submitted>
   /** The POST behind this turn is answered with a 5xx: should it come again within 10 s, it is no new message. */

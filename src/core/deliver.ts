@@ -5,6 +5,7 @@ import type { Hold, Station } from './links.js'
 import { newName } from './mint.js'
 import type { Parts } from './parts.js'
 import { nudge } from './nudge.js'
+import { policyOf } from './policy.js'
 import { Writer } from './writer.js'
 
 /** How often an unaccepted turn is sent before its connection is given up. */
@@ -66,12 +67,13 @@ export function drop(station: Station, it: Hold): void {
 async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> {
   const { store, settings, observe } = parts
   if (await isEarly(parts, it)) return
+  const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
   const answer = await store.turns.dispatch(it.session, {
     epoch: it.epoch,
     holding: it.request,
     heard: it.heard,
-    maxAttempts: settings.maxAttempts,
-    onAgentLoss: settings.onAgentLoss,
+    maxAttempts,
+    onAgentLoss,
     agent: station.link.agent,
   })
   if ((answer.word === 'turn' || answer.word === 'idle') && it.request && it.writer?.busy) {
@@ -103,6 +105,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
     case 'gone':
       if (it.request) station.link.cancel(it.session, it.request, 'gone')
       drop(station, it)
+      if (station.link.pool !== null) await store.pools.gaveUp(station.link.pool, station.link.agent, it.session)
       return station.pull()
   }
 }

@@ -5,6 +5,7 @@ import type { InteractionId } from '../protocol/ids.js'
 import type { StoredInteraction } from '../store/turns.js'
 import type { Interaction } from './core.js'
 import type { Parts } from './parts.js'
+import { policyOf } from './policy.js'
 import { foldLog } from './seal.js'
 import type { Judge } from './sweep.js'
 
@@ -32,7 +33,8 @@ export async function ownedInteraction(
 export function isOverdue({ settings, clock }: Parts, turn: StoredInteraction): boolean {
   if (isTerminal(turn.status) || turn.status === 'queued') return false
   const idle = clock.now() - Math.max(turn.lastActivityAt, turn.startedAt)
-  return idle > Math.min(settings.agentSilentMs, settings.staleAfterMs, settings.agentWaitMs)
+  const policy = policyOf(settings, turn.pool)
+  return idle > Math.min(policy.agentSilentMs, policy.staleAfterMs, policy.agentWaitMs)
 }
 
 /** Reads an interaction; one that is past its deadline is judged first. */

@@ -87,7 +87,7 @@ export async function join(
     links.add(station)
     await Promise.all(leases.map((lease) => hold(parts, station, lease.session, lease)))
     if (link.pool === null) return
-    await announce(parts, station)
+    await announce(parts, station, 'arrives')
     station.pull = pullsFor(parts, station)
     await pools.add(link.pool)
     station.watching = true
@@ -100,15 +100,17 @@ export async function join(
 const isOver = (status: string): boolean => status === 'completed' || status === 'failed' || status === 'cancelled'
 
 /** Says in Redis that the agent is here. Repeated with every renewal. */
-export async function announce({ store, settings, clock }: Parts, station: Station): Promise<void> {
+export async function announce(
+  { store, settings, clock }: Parts,
+  station: Station,
+  how: 'arrives' | 'stays',
+): Promise<void> {
   const { link } = station
   if (link.pool === null || station.leaving) return
   await store.pools.present(
     link.pool,
-    link.agent,
+    { agent: link.agent, connection: link.connection, how },
     {
-      agent: link.agent,
-      connection: link.connection,
       replica: settings.replica,
       transport: link.transport,
       capacity: station.capacity,
@@ -149,7 +151,17 @@ export async function part(
       if (how === 'left') await nudge(parts, it.session)
     }
   }
+  await goAbsent(parts, station, how)
+}
+
+/** An agent takes nothing new from here on: who waits for it waits for any of its pool. What it has in hand goes on. */
+export async function leave(parts: Parts, station: Station): Promise<void> {
+  station.leaving = true
+  await goAbsent(parts, station, 'left')
+}
+
+async function goAbsent({ store }: Pick<Parts, 'store'>, { link }: Station, how: 'lost' | 'left'): Promise<void> {
   if (link.pool === null) return
-  await store.pools.absent(link.pool, link.agent, link.connection)
-  if (how === 'left') await store.pools.giveBack(link.pool, link.agent)
+  const was = await store.pools.absent(link.pool, link.agent, link.connection)
+  if (was && how === 'left') await store.pools.giveBack(link.pool, link.agent)
 }

@@ -5,7 +5,7 @@ import type { Writer } from './writer.js'
 /** What one agent connection has of one session: the lease, and the turn in hand. */
 export interface Hold {
   readonly session: SessionId
-  /** The session's pool. */
+  /** The session's pool; an agent of named sessions may serve several. */
   readonly pool: string
   epoch: number
   /** The request the agent has in hand, '' between turns. */

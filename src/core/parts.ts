@@ -1,21 +1,18 @@
 import type { Observe } from '../observe/events.js'
-import type { Deadlines, OnAgentLoss } from '../store/turns.js'
+import type { Policy, PoolPolicies } from '../protocol/policy.js'
+import type { Deadlines } from '../store/turns.js'
 import type { Store } from '../store/store.js'
+import type { Outbound } from './outbound.js'
 import type { RedisClock } from './redis-clock.js'
 
 /** What core is configured with. All times in ms. */
 export interface CoreSettings {
   replica: string
   version: string
-  queueLimit: number
+  /** How turns are treated where a pool has no say of its own; ask `policyOf`. */
+  policy: Policy
+  poolPolicies: PoolPolicies
   historyLimit: number
-  maxAttempts: number
-  onAgentLoss: OnAgentLoss
-  agentWaitMs: number
-  staleAfterMs: number
-  agentSilentMs: number
-  /** A tool call in progress excuses silence for so long. */
-  toolLimitMs: number
   agentGraceMs: number
   leaseTtlMs: number
   acceptMs: number
@@ -31,17 +28,22 @@ export interface Parts {
   observe: Observe
   settings: CoreSettings
   clock: RedisClock
+  outbound: Outbound
 }
 
 /** A turn that waits for an agent is looked at again after this time, ms. */
 export const LOOK_SOON_MS = 5000
 
-export const deadlinesOf = (settings: CoreSettings, away: { awayUntil: number; awayForMs: number }): Deadlines => ({
-  agentWaitMs: settings.agentWaitMs,
-  staleAfterMs: settings.staleAfterMs,
-  agentSilentMs: settings.agentSilentMs,
-  maxAttempts: settings.maxAttempts,
-  onAgentLoss: settings.onAgentLoss,
+export const deadlinesOf = (
+  settings: CoreSettings,
+  policy: Policy,
+  away: { awayUntil: number; awayForMs: number },
+): Deadlines => ({
+  agentWaitMs: policy.agentWaitMs,
+  staleAfterMs: policy.staleAfterMs,
+  agentSilentMs: policy.agentSilentMs,
+  maxAttempts: policy.maxAttempts,
+  onAgentLoss: policy.onAgentLoss,
   awayUntil: away.awayUntil,
   awayForMs: away.awayForMs,
   // after an outage every agent may still be on its way back

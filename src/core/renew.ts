@@ -13,7 +13,7 @@ const AT_ONCE = 64
 export async function renewAll(parts: Parts, links: Links): Promise<void> {
   const due: [Station, Hold][] = []
   for (const station of links.all) {
-    await announce(parts, station)
+    await announce(parts, station, 'stays')
     for (const it of station.holds.values()) due.push([station, it])
     station.pull()
   }

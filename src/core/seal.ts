@@ -1,5 +1,6 @@
 import { emptyTurn, fold, type Turn } from '../protocol/fold.js'
 import type { InteractionId } from '../protocol/ids.js'
+import { isTerminal } from '../protocol/interaction.js'
 import { PAGE, type Log } from '../store/log.js'
 import type { Parts } from './parts.js'
 
@@ -13,14 +14,22 @@ export async function foldLog(log: Log, id: InteractionId): Promise<Turn> {
   }
 }
 
-/** Keeps an ended turn's output beyond the life of its log, then takes it off the sweep's list. Idempotent. */
-export async function seal({ store, observe }: Pick<Parts, 'store' | 'observe'>, id: InteractionId): Promise<void> {
-  const turn = await foldLog(store.log, id)
+/**
+ * Tells an ended turn's webhook, keeps its output beyond the life of its log, then takes it off the sweep's list.
+ * Idempotent.
+ */
+export async function seal(
+  { store, observe, outbound }: Pick<Parts, 'store' | 'observe' | 'outbound'>,
+  id: InteractionId,
+): Promise<void> {
+  const [turn, stored] = await Promise.all([foldLog(store.log, id), store.turns.read(id)])
+  // the webhook first: whoever dies in between leaves a turn that is not sealed, and the next to seal it tells again
+  if (stored && stored.webhook !== '' && isTerminal(stored.status) && stored.output === null)
+    await outbound.turnEnded(stored)
   const answer = await store.turns.seal(id, turn.entries)
   if (answer === 'running') return
   await store.deadlines.drop(id)
-  const stored = answer === 'ok' ? await store.turns.read(id) : undefined
-  if (stored)
+  if (stored && answer === 'ok')
     observe.turnEnded({
       session: stored.session,
       interaction: id,

@@ -20,7 +20,14 @@ export async function ownedSession(
 export async function createSession(
   parts: Parts,
   owner: string,
-  given: { id: SessionId; pool: string; title: string; metadata: Record<string, string>; note?: string },
+  given: {
+    id: SessionId
+    pool: string
+    title: string
+    metadata: Record<string, string>
+    note?: string
+    webhook?: string
+  },
 ): Promise<void> {
   if (given.pool !== '') await requirePool(parts, given.pool)
   // Redis' own clock, not this replica's guess of it: the listing is in order over all replicas
@@ -86,6 +93,7 @@ export async function deleteSession(parts: Parts, owner: string, id: SessionId):
   const session = await ownedSession(parts, owner, id)
   await parts.store.sessions.unlist(owner, id)
   const removed = await parts.store.sessions.remove(id)
+  await parts.store.pools.withdraw(session.pool, id, session.agent)
   if (session.thread) await parts.store.threads.clear(session.pool, session.thread)
   for (const interaction of removed?.interactions ?? []) await seal(parts, interaction)
 }

@@ -6,16 +6,17 @@ import { reserve } from './idempotency.js'
 import { newInteractionId, newSessionId } from './mint.js'
 import { nudge } from './nudge.js'
 import { LOOK_SOON_MS, type Parts } from './parts.js'
+import { policyOf } from './policy.js'
 import { createSession, ownedSession, requirePool } from './sessions.js'
 
 /** Message in: recognise a repetition, store it, start or queue it, wake whoever must look. */
 export async function submit(parts: Parts, owner: string, message: NewMessage): Promise<Submitted> {
   const { store, settings, clock, observe } = parts
-  const { to } = message
-  if ('session' in to) {
-    const known = await ownedSession(parts, owner, to.session)
-    if (known.pool === '' && to.pool !== undefined) await requirePool(parts, to.pool)
-  }
+  const { to, webhook } = message
+  checkWebhook(parts, owner, webhook)
+  const known = 'session' in to ? await ownedSession(parts, owner, to.session) : undefined
+  if (known?.pool === '' && to.pool !== undefined) await requirePool(parts, to.pool)
+  const policy = policyOf(settings, known?.pool || (to.pool ?? ''))
   const session = 'session' in to ? to.session : newSessionId()
   const { ids, refused } = await reserve(parts, owner, message.once, {
     session,
@@ -33,7 +34,7 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
   // the deadline first: a crash in between leaves a line that the sweep finds idle
   await store.deadlines.look(
     ids.interaction,
-    clock.now() + Math.min(LOOK_SOON_MS, settings.agentWaitMs, settings.staleAfterMs),
+    clock.now() + Math.min(LOOK_SOON_MS, policy.agentWaitMs, policy.staleAfterMs),
   )
   const answer = await store.sessions.submit({
     interaction: ids.interaction,
@@ -41,12 +42,13 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     input: message.text,
     metadata: message.metadata ?? {},
     interrupt: message.interrupt === 'threaded' ? 'threaded' : message.interrupt ? 'now' : '',
-    queueLimit: settings.queueLimit,
+    queueLimit: policy.queueLimit,
     historyLimit: settings.historyLimit,
     ...(message.note !== undefined && { note: message.note }),
     ...(message.ephemeral && { ephemeral: true }),
     ...(to.pool !== undefined && { pool: to.pool }),
     ...(message.follows && { follows: message.follows }),
+    ...(webhook !== undefined && { webhook }),
   })
   if (!('position' in answer)) {
     await refused()
@@ -87,4 +89,10 @@ function refusal(answer: SubmitRefusal): ThroughlineError {
         param: 'pool',
       })
   }
+}
+
+/** Throws `invalid_request` for an address that may not be posted to. */
+export function checkWebhook({ outbound }: Pick<Parts, 'outbound'>, owner: string, url: string | undefined): void {
+  const reason = url === undefined ? undefined : outbound.refusal(owner, url)
+  if (reason) throw new ThroughlineError('invalid_request', { message: `webhook.url: ${reason}`, param: 'webhook.url' })
 }

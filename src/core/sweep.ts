@@ -1,7 +1,10 @@
 import { asksUntil, hasOpenTool } from '../protocol/fold.js'
 import { sessionOf, type InteractionId } from '../protocol/ids.js'
+import { leaveLine } from './line.js'
 import { nudge } from './nudge.js'
-import { deadlinesOf, type Parts } from './parts.js'
+import { deadlinesOf, LOOK_SOON_MS, type Parts } from './parts.js'
+import { policyOf } from './policy.js'
+import { isUnavailable } from '../store/redis.js'
 import { foldLog, seal } from './seal.js'
 
 /** Most due interactions of one shard in one tick, and the longest a tick may take, ms. */
@@ -25,11 +28,13 @@ export type Judge = (id: InteractionId) => Promise<void>
 export function judgeOf(parts: Parts): Judge {
   const { store, settings, clock, observe } = parts
   return async function judge(id) {
-    const deadlines = deadlinesOf(settings, await store.replicas.sweepNotes())
+    const [pool, away] = await Promise.all([store.turns.poolOf(id), store.replicas.sweepNotes()])
+    const policy = policyOf(settings, pool)
+    const deadlines = deadlinesOf(settings, policy, away)
     let verdict = await store.turns.expire(id, deadlines)
     if (verdict.word === 'silent') {
       const [turn, stored] = await Promise.all([foldLog(store.log, id), store.turns.read(id)])
-      const { toolLimitMs, agentSilentMs } = settings
+      const { toolLimitMs, agentSilentMs } = policy
       const working = hasOpenTool(turn) && clock.now() - (stored?.lastActivityAt ?? 0) < toolLimitMs
       const asked = asksUntil(turn, toolLimitMs) // from then on silence counts
       const waits = asked > 0 ? asked + agentSilentMs - clock.now() : 0
@@ -54,9 +59,8 @@ export function judgeOf(parts: Parts): Judge {
         return store.deadlines.look(id, verdict.lookAt)
       case 'pend':
       case 'reset':
-        // no longer only for the agent that has the thread: it had its chance
-        await store.pools.pend(verdict.pool, sessionOf(id), clock.now(), '')
-        return store.deadlines.look(id, verdict.lookAt)
+        await store.deadlines.look(id, verdict.lookAt)
+        return nudge(parts, sessionOf(id), 'again')
       case 'failed':
         observe.staleTurnDetected({
           session: sessionOf(id),
@@ -65,9 +69,17 @@ export function judgeOf(parts: Parts): Judge {
           reason: verdict.code,
         })
         await seal(parts, id)
-        if (verdict.next) await nudge(parts, sessionOf(id))
+        await leaveLine(parts, sessionOf(id))
+        await nudge(parts, sessionOf(id))
     }
   }
+}
+
+/** A turn that cannot be judged, for a bug or whatever it is, must not keep the sweep from those behind it. */
+async function passOver({ store, clock, observe }: Parts, id: InteractionId, err: unknown): Promise<void> {
+  if (isUnavailable(err)) throw err
+  observe.bug('judge', err)
+  await store.deadlines.look(id, clock.now() + LOOK_SOON_MS)
 }
 
 /**
@@ -90,7 +102,7 @@ export async function sweep(parts: Parts, judge: Judge): Promise<number | undefi
       for (let from = 0; from < due.length; from += AT_ONCE) {
         if (Date.now() > until) return judged // the rest in the next tick
         const some = due.slice(from, from + AT_ONCE)
-        await Promise.all(some.map(judge))
+        await Promise.all(some.map((id) => judge(id).catch((err: unknown) => passOver(parts, id, err))))
         judged += some.length
       }
     }

@@ -7,6 +7,13 @@ interface Ids {
   request?: string
 }
 
+interface WebhookFields extends Ids {
+  webhook: string
+  type: string
+  host: string
+  attempt: number
+}
+
 /**
  * What can happen, said once: each function writes one log line with a stable `event` name and moves the counters.
  * The replica's id is on every line.
@@ -95,6 +102,22 @@ export class Observe {
   badMessage(fields: { agent: string; code: string; detail: string }): void {
     this.metrics.badMessages.inc({ code: fields.code })
     this.log.warn({ event: 'agent_message_dropped', ...fields }, 'agent message not understood')
+  }
+
+  webhookDelivered(fields: WebhookFields): void {
+    this.metrics.webhooks.inc({ type: fields.type, outcome: 'delivered' })
+    this.log.debug({ event: 'webhook_delivered', ...fields }, 'webhook delivered')
+  }
+
+  webhookRetried(fields: WebhookFields & { reason: string }): void {
+    this.metrics.webhooks.inc({ type: fields.type, outcome: 'retried' })
+    this.log.debug({ event: 'webhook_retried', ...fields }, 'webhook not taken, to be sent again')
+  }
+
+  /** Nobody will hear of it any more. */
+  webhookFailed(fields: WebhookFields & { reason: string }): void {
+    this.metrics.webhooks.inc({ type: fields.type, outcome: 'failed' })
+    this.log.warn({ event: 'webhook_failed', ...fields }, 'webhook given up')
   }
 
   outage(what: string, err: unknown): void {

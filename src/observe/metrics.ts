@@ -103,6 +103,12 @@ export function createMetrics() {
       labelNames: ['code'],
       registers,
     }),
+    webhooks: new Counter({
+      name: 'throughline_webhooks_total',
+      help: 'Webhook posts made here, by outcome: delivered, retried (not taken, to be sent again), failed (given up)',
+      labelNames: ['type', 'outcome'],
+      registers,
+    }),
     adapterDropped: new Counter({
       name: 'throughline_adapter_dropped_total',
       help: 'Fleet messages not sent because Redis was away',

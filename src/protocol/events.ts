@@ -98,6 +98,8 @@ export type GatewayEvent =
   | { type: 'submitted'; queued: number; origin?: 'agent' }
   /** A queued turn got the session's place. A turn that never queued has it from `submitted` on. */
   | { type: 'started' }
+  /** No agent has a free place: the turn waits, as the `position`-th of its line (1: next). Said again when that changes. */
+  | { type: 'pending'; position: number }
   /** It goes back to the head of the queue: its agent began another turn by itself, before it answered this one. */
   | { type: 'yielded' }
   | { type: 'dispatched'; request: string; attempt: number; agent: string }

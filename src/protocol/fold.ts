@@ -31,6 +31,8 @@ export interface Turn {
   n: number
   status: Status
   attempt: number
+  /** While no agent has a free place for it: its place in the line, 1: next. */
+  position?: number
   entries: Entry[]
   /** What the agent has asked in this attempt; not there before its first question. */
   permissions?: Permission[]
@@ -56,8 +58,10 @@ function apply(turn: Turn, event: LogEvent): Turn {
       return { ...turn, status: 'queued' }
     case 'started':
       return { ...turn, status: 'waiting' }
+    case 'pending':
+      return { ...turn, position: event.position }
     case 'dispatched':
-      return { ...turn, status: 'waiting', attempt: event.attempt }
+      return { ...outOfLine(turn), status: 'waiting', attempt: event.attempt }
     case 'reset': {
       const { permissions: _, ...rest } = turn
       return { ...rest, status: 'waiting', entries: [] } // the answer begins anew: what was shown is void
@@ -90,13 +94,18 @@ function apply(turn: Turn, event: LogEvent): Turn {
     case 'completed':
       return { ...turn, status: 'completed', stopReason: event.reason }
     case 'failed':
-      return { ...turn, status: 'failed', error: { code: event.code, message: event.message } }
+      return { ...outOfLine(turn), status: 'failed', error: { code: event.code, message: event.message } }
     case 'cancelled':
-      return { ...turn, status: 'cancelled' }
+      return { ...outOfLine(turn), status: 'cancelled' }
     default:
       event satisfies never // what a later version wrote, in a rolling update, is not ours to fold
       return turn
   }
+}
+
+function outOfLine(turn: Turn): Turn {
+  const { position: _, ...rest } = turn
+  return rest
 }
 
 function touch(turn: Turn, id: string, kind: EntryKind | undefined, change: (entry: Entry) => Entry): Turn {

@@ -6,6 +6,20 @@ import type { Scripts } from './scripts.js'
 /** How long a pool that no agent has joined again is remembered, ms. */
 const POOL_TTL_MS = 24 * 3600_000
 
+/** Where a session stands that needs an agent. */
+export interface Place {
+  /** In the line of the agent that has its thread, or in its pool's. */
+  line: 'own' | 'pool'
+  /** 1: it is next. */
+  position: number
+  /** Free places for those in this line, counted up to `position`; at most 64 agents are looked at. */
+  free: number
+  /** Agents of the pool that are here. */
+  agents: number
+  /** How many stand in this line. */
+  waiting: number
+}
+
 /** Sessions that need an agent, and the agents that may take them. All keys of a pool share a slot. */
 export class Pools {
   readonly #db: Database
@@ -24,29 +38,53 @@ export class Pools {
   }
 
   /**
-   * Puts a session in its pool's line, or in that of the agent which has its thread when that one is present, and wakes
-   * the pool. Repeating it changes nothing: the first time in counts. Gives the agent it waits for, or ''.
+   * Puts a session in its pool's line, or in that of the agent which has its thread, as long as that one is here and
+   * `sticky.wait` says so; wakes the pool. It stands in one line at a time, and repeating it changes nothing: the first
+   * time in counts, so `sinceMs` must be the same every time.
    */
-  async pend(pool: string, session: SessionId, sinceMs: number, sticky: string): Promise<string> {
-    const present =
-      sticky !== '' && (await this.#db.run((redis) => redis.exists(this.#keys.agent(pool, sticky)))) === 1 ? sticky : ''
-    const line = present ? this.#keys.pendingFor(pool, present) : this.#keys.pending(pool)
+  async pend(
+    pool: string,
+    session: SessionId,
+    sinceMs: number,
+    sticky: { agent: string; wait: boolean } = { agent: '', wait: false },
+  ): Promise<Place> {
+    const { agent, wait } = sticky
+    const keys = [
+      this.#keys.pending(pool),
+      this.#keys.pendingFor(pool, agent),
+      this.#keys.agent(pool, agent),
+      this.#keys.agents(pool),
+    ]
+    const args = [session, sinceMs, agent, wait ? '1' : '0', this.#ttlMs, this.#keys.poolWake(pool)]
+    const [line, position, free, agents, waiting] = await this.#scripts.ofPool('pend', keys, args)
+    return {
+      line: line as Place['line'],
+      position: Number(position),
+      free: Number(free),
+      agents: Number(agents),
+      waiting: Number(waiting),
+    }
+  }
+
+  /** A session does not need an agent any more. */
+  async withdraw(pool: string, session: SessionId, agent: string): Promise<void> {
     await this.#db.run((redis) =>
-      redis
-        .multi()
-        .zadd(line, 'NX', sinceMs, session)
-        .pexpire(line, this.#ttlMs)
-        .spublish(this.#keys.poolWake(pool), '')
-        .exec(),
+      redis.multi().zrem(this.#keys.pending(pool), session).zrem(this.#keys.pendingFor(pool, agent), session).exec(),
     )
-    return present
   }
 
-  async claim(pool: string, agent: string, most: number): Promise<SessionId[]> {
-    return (await this.#scripts.claim(pool, agent, most)) as SessionId[]
+  /** Gives this connection of an agent up to `most` sessions that wait for it or for any of its pool, first come first. */
+  async claim(pool: string, agent: string, connection: string, most: number): Promise<SessionId[]> {
+    const keys = [
+      this.#keys.pendingFor(pool, agent),
+      this.#keys.pending(pool),
+      this.#keys.agentSessions(pool, agent),
+      this.#keys.agent(pool, agent),
+    ]
+    return (await this.#scripts.ofPool('claim', keys, [most, this.#ttlMs, connection])) as SessionId[]
   }
 
-  /** Gives an agent's own line back to the pool: it is gone or full. */
+  /** Gives an agent's own line back to the pool: it has left. */
   async giveBack(pool: string, agent: string): Promise<void> {
     const own = this.#keys.pendingFor(pool, agent)
     const line = this.#keys.pending(pool)
@@ -61,20 +99,20 @@ export class Pools {
     )
   }
 
-  /** Says that an agent is here (again), and which pool exists. */
-  async present(pool: string, agent: string, fields: Record<string, string | number>, nowMs: number): Promise<void> {
-    const key = this.#keys.agent(pool, agent)
-    const agents = this.#keys.agents(pool)
-    await this.#db.run((redis) =>
-      redis
-        .multi()
-        .hset(key, fields)
-        .pexpire(key, this.#agentTtlMs)
-        .zadd(agents, nowMs + this.#agentTtlMs, agent)
-        .zremrangebyscore(agents, '-inf', nowMs)
-        .pexpire(agents, this.#agentTtlMs)
-        .exec(),
-    )
+  /**
+   * Says that an agent `arrives` or still `stays` by this connection, and that its pool exists. An older connection that
+   * stays is not heard.
+   */
+  async present(
+    pool: string,
+    by: { agent: string; connection: string; how: 'arrives' | 'stays' },
+    fields: Record<string, string | number>,
+    nowMs: number,
+  ): Promise<void> {
+    const keys = [this.#keys.agent(pool, by.agent), this.#keys.agents(pool)]
+    const arrives = by.how === 'arrives' ? '1' : '0'
+    const args = [by.agent, by.connection, arrives, nowMs, this.#agentTtlMs, ...Object.entries(fields).flat()]
+    await this.#scripts.ofPool('present', keys, args)
     await this.#db.run((redis) =>
       redis
         .multi()
@@ -85,12 +123,13 @@ export class Pools {
     )
   }
 
-  /** An agent's entry goes, if it is still that of this connection. */
-  async absent(pool: string, agent: string, connection: string): Promise<void> {
+  /** An agent's entry goes, if it is still that of this connection; gives whether it was. */
+  async absent(pool: string, agent: string, connection: string): Promise<boolean> {
     const key = this.#keys.agent(pool, agent)
-    await this.#db.run(async (redis) => {
-      if ((await redis.hget(key, 'connection')) !== connection) return
+    return this.#db.run(async (redis) => {
+      if ((await redis.hget(key, 'connection')) !== connection) return false
       await redis.multi().del(key).zrem(this.#keys.agents(pool), agent).exec()
+      return true
     })
   }
 

@@ -5,7 +5,15 @@ import { ThroughlineError } from '../protocol/errors.js'
 export type Connection = Redis | Cluster
 
 /** What a connection is for; it appears in CLIENT LIST as `throughline:<replica>:<role>`. */
-export type Role = 'commands' | 'subscriber' | 'adapter-pub' | 'adapter-sub' | 'sweep-queue' | 'sweep-worker'
+export type Role =
+  | 'commands'
+  | 'subscriber'
+  | 'adapter-pub'
+  | 'adapter-sub'
+  | 'sweep-queue'
+  | 'sweep-worker'
+  | 'webhook-queue'
+  | 'webhook-worker'
 
 export interface RedisLog {
   warn(fields: object, message: string): void

@@ -16,11 +16,14 @@ const SESSION_SCRIPTS = [
   'cancel',
   'rename',
   'expire',
+  'pending',
   'seal',
   'remove',
   'forget',
   'describe',
 ] as const
+/** Scripts of a pool, and how many keys each declares. */
+const POOL_SCRIPTS = { pend: 4, claim: 4, present: 2 } as const
 export type ScriptName = (typeof SESSION_SCRIPTS)[number]
 
 type Answer = (string | number)[]
@@ -44,7 +47,8 @@ export class Scripts {
     const prelude = lua('_prelude')
     for (const name of SESSION_SCRIPTS)
       connection.defineCommand(command(name), { numberOfKeys: 1, lua: `${prelude}\n${lua(name)}` })
-    connection.defineCommand(command('claim'), { numberOfKeys: 3, lua: lua('claim') })
+    for (const [name, numberOfKeys] of Object.entries(POOL_SCRIPTS))
+      connection.defineCommand(command(name), { numberOfKeys, lua: lua(name) })
   }
 
   /** Runs a script of a session; `args` are its own arguments, from ARGV[3] on. First of the answer is its word. */
@@ -59,17 +63,9 @@ export class Scripts {
     )
   }
 
-  /** Gives an agent up to `most` sessions from its own line, then from its pool's. */
-  claim(pool: string, agent: string, most: number): Promise<Answer> {
-    return this.#db.run((redis) =>
-      (redis as unknown as Record<string, Command>)[command('claim')]!(
-        this.#keys.pendingFor(pool, agent),
-        this.#keys.pending(pool),
-        this.#keys.agentSessions(pool, agent),
-        most,
-        this.#ttl.sessionTtlMs,
-      ),
-    )
+  /** Runs a script of a pool. */
+  ofPool(name: keyof typeof POOL_SCRIPTS, keys: string[], args: (string | number)[]): Promise<Answer> {
+    return this.#db.run((redis) => (redis as unknown as Record<string, Command>)[command(name)]!(...keys, ...args))
   }
 }
 

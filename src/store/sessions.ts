@@ -68,9 +68,11 @@ export class Sessions {
     title: string
     metadata: Record<string, string>
     note?: string
+    /** Where the ends of its turns are to be posted. */
+    webhook?: string
     nowMs: number
   }): Promise<void> {
-    const { id, owner, pool, title, metadata, note = '', nowMs } = session
+    const { id, owner, pool, title, metadata, note = '', webhook = '', nowMs } = session
     const key = this.#keys.session(id)
     const listing = this.#keys.ownerSessions(owner)
     await this.#db.run((redis) =>
@@ -87,6 +89,7 @@ export class Sessions {
         .hsetnx(key, 'title', title)
         .hsetnx(key, 'metadata', JSON.stringify(metadata))
         .hsetnx(key, 'note', note)
+        .hsetnx(key, 'webhook', webhook)
         .pexpire(key, this.#ttlMs, 'NX')
         .exec(),
     )
@@ -133,6 +136,8 @@ export class Sessions {
     pool?: string
     /** The turn that it must follow directly. */
     follows?: InteractionId
+    /** Where its end is to be posted; default: as the session says. */
+    webhook?: string
   }): Promise<SubmitAnswer> {
     const [word, position, holder, interrupted, pool, createdAt] = await this.#scripts.run('submit', message.session, [
       message.interaction,
@@ -145,6 +150,7 @@ export class Sessions {
       message.ephemeral ? '1' : '0',
       message.pool ?? '',
       message.follows ?? '',
+      message.webhook ?? '',
     ])
     if (word === 'gone' || word === 'full' || word === 'moved') return { word }
     if (word === 'other') return { word, pool: String(position) }

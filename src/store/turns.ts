@@ -35,6 +35,8 @@ export interface StoredInteraction {
   forgottenAt: number
   /** Whether nothing of it is kept after its end. */
   ephemeral: boolean
+  /** Where its end is to be posted, or ''. */
+  webhook: string
 }
 
 export type DispatchAnswer =
@@ -124,6 +126,11 @@ export class Turns {
       redis.hmget(this.#keys.interaction(id), 'status', 'tip', 'incarnation'),
     )
     return status ? { status: status as Status, tip: Number(tip ?? 0), incarnation: incarnation ?? '' } : undefined
+  }
+
+  /** The pool of an interaction, '' when there is no such interaction. */
+  async poolOf(id: InteractionId): Promise<string> {
+    return (await this.#db.run((redis) => redis.hget(this.#keys.interaction(id), 'pool'))) ?? ''
   }
 
   async dispatch(
@@ -242,6 +249,12 @@ export class Turns {
     return word === 'gone' ? word : (before as Status)
   }
 
+  /** Tells a turn that waits for an agent its place in the line (1: next), if that has changed. */
+  async pending(id: InteractionId, position: number): Promise<'ok' | 'same' | 'taken'> {
+    const [word] = await this.#scripts.run('pending', sessionOf(id), [id, position])
+    return word as 'ok' | 'same' | 'taken'
+  }
+
   async seal(id: InteractionId, output: Entry[]): Promise<'ok' | 'sealed' | 'gone' | 'running'> {
     const [word] = await this.#scripts.run('seal', sessionOf(id), [id, JSON.stringify(output)])
     return word as 'ok' | 'sealed' | 'gone' | 'running'
@@ -281,5 +294,6 @@ function toInteraction(id: InteractionId, hash: Record<string, string>): StoredI
     output: parsed<Entry[]>(hash['output']),
     forgottenAt: Number(hash['forgottenAt'] ?? 0),
     ephemeral: hash['ephemeral'] === '1',
+    webhook: hash['webhook'] ?? '',
   }
 }

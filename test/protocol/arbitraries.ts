@@ -73,12 +73,14 @@ const endEvent: fc.Arbitrary<TurnEvent> = fc.oneof(
 export const wholeLog: fc.Arbitrary<LogEvent[]> = fc
   .record({
     queued: fc.nat({ max: 3 }),
+    places: fc.array(fc.integer({ min: 1, max: 9 }), { maxLength: 3 }),
     attempts: fc.array(fc.array(agentEvent, { maxLength: 12 }), { maxLength: 3 }),
     end: fc.option(endEvent),
   })
-  .map(({ queued, attempts, end }) => {
+  .map(({ queued, places, attempts, end }) => {
     const events: TurnEvent[] = [{ type: 'submitted', queued }]
     if (queued > 0) events.push({ type: 'started' })
+    for (const position of places) events.push({ type: 'pending', position })
     attempts.forEach((said, i) => {
       if (i > 0) events.push({ type: 'reset', reason: 'agent_disconnected', attempt: i + 1 })
       events.push({ type: 'dispatched', request: `req_${i + 1}`, attempt: i + 1, agent: 'agent' }, ...said)

@@ -140,6 +140,21 @@ test('the status goes with the events: queued, waiting, streaming, and one end',
     expect(told(...steps.slice(0, i + 1).map(([event]) => event)).status).toBe(status)
 })
 
+test('a place in the line is known from the last word on it until the turn is out of the line', () => {
+  const waits: TurnEvent[] = [
+    { type: 'submitted', queued: 0 },
+    { type: 'pending', position: 3 },
+    { type: 'pending', position: 2 },
+  ]
+  expect(told(...waits)).toMatchObject({ status: 'waiting', position: 2 })
+  const ways: TurnEvent[] = [
+    { type: 'dispatched', request: 'req_1', attempt: 1, agent: 'one' },
+    { type: 'failed', code: 'agent_unavailable', message: '' },
+    { type: 'cancelled', reason: 'user' },
+  ]
+  for (const out of ways) expect(told(...waits, out)).not.toHaveProperty('position')
+})
+
 test('an event of a later version of the gateway, met during a rolling update, is counted and otherwise left alone', () => {
   const before = told({ type: 'submitted', queued: 0 }, { type: 'entry.append', entry: 'a', text: 'x' })
   const after = fold(before, { type: 'from.the.future', n: 3, at: 1 } as unknown as LogEvent)

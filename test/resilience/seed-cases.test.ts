@@ -162,7 +162,7 @@ test('a waiting turn that started too long ago fails as stale; its mapping is cl
   expect(seen.turn.error?.code).toBe('stale')
   const { body } = await api<{ current: unknown }>(net.url(0), `/sessions/${session}`)
   expect(body.current).toBeNull()
-  expect(net.logged('stale_turn_detected')).toHaveLength(1)
+  await eventually(() => expect(net.logged('stale_turn_detected')).toHaveLength(1)) // through a pipe
   await eventually(() => agent.cancels.length > 0)
 })
 

@@ -6,6 +6,7 @@ import { api, post, watch } from '../support/client.js'
 import { eventually } from '../support/eventually.js'
 import { keysLike, startNetwork, type Network } from '../support/network.js'
 import { completed, text } from '../support/raw-agent.js'
+import { secret } from '../support/receiver.js'
 import { startRedisServer } from '../support/redis-server.js'
 
 const SESSION_TTL_MS = 4000
@@ -18,6 +19,10 @@ const env = {
   SWEEP_EVERY_MS: '200',
   STALE_AFTER_MS: '60000',
   DRAIN_MS: '2000',
+  WEBHOOK_SECRET: secret('a'),
+  WEBHOOK_ALLOW_HOSTS: '127.0.0.1',
+  WEBHOOK_RETRY_MS: '10',
+  WEBHOOK_ATTEMPTS: '2',
 }
 
 const id = newInteractionId(newSessionId())
@@ -64,6 +69,7 @@ const kindOf = (key: string, prefix: string): string =>
     .replaceAll(/deadlines:\d+/g, 'deadlines')
     .replaceAll(/\d{10,}/g, '<time>')
     .replaceAll(/replica:r\d/g, 'replica')
+    .replaceAll(/evt_[0-9a-z_]+/g, 'evt_int')
 
 /**
  * BullMQ's keys have no TTL by nature: its queue is to outlive any pause. They are one schedule and its next job, the
@@ -72,7 +78,14 @@ const kindOf = (key: string, prefix: string): string =>
 const BULLMQ = [
   ...['meta', 'id', 'marker', 'events', 'repeat', 'repeat:sweep', 'repeat:sweep:<time>'],
   ...['delayed', 'wait', 'active', 'stalled', 'failed'],
-].map((key) => `{bullmq}:sweep:${key}`)
+]
+  .map((key) => `{bullmq}:sweep:${key}`)
+  // and of webhooks: those to be posted, and the last ones that were, at most 10,000 and at most an hour old
+  .concat(
+    ['meta', 'id', 'marker', 'events', 'wait', 'active', 'delayed', 'stalled', 'completed', 'failed', 'evt_int'].map(
+      (key) => `{bullmq}:webhooks:${key}`,
+    ),
+  )
 
 /** What stays longer than a session, by constants in the code, ms. All else is gone when the longest of the TTLs above is. */
 const DAY_MS = 24 * 3600_000
@@ -85,6 +98,8 @@ const LONGER: Record<string, number> = {
   '{ses}:log:int': 60_000,
   '{bullmq}:sweep:repeat:sweep:<time>:lock': 10_000, // of a tick that a worker fetched as it closed
   '{bullmq}:sweep:stalled-check': 5000,
+  '{bullmq}:webhooks:stalled-check': 10_000,
+  '{bullmq}:webhooks:evt_int:lock': 20_000,
 }
 
 /** Keeps an eye on all keys of a server: every name ever written, and every key that was seen to have no TTL. */
@@ -143,7 +158,8 @@ async function everything(net: Network): Promise<void> {
   await lost.done // the sweep has failed it
   expect(lost.turn.error?.code).toBe('agent_disconnected')
 
-  const abandoned = await post(net.url(0), { pool: 'coder' }, 'never answered')
+  const webhook = { url: 'http://127.0.0.1:1/nobody-listens' }
+  const abandoned = await post(net.url(0), { pool: 'coder' }, 'never answered', { webhook })
   await api(net.url(0), `/sessions/${abandoned.session}`, undefined, { method: 'DELETE' })
   const chat = await fetch(`${net.url(1)}/v1/chat/completions`, {
     method: 'POST',

@@ -320,3 +320,30 @@ test('what reading tells of a turn that expired is nothing', async () => {
   expect(await store.turns.readMany([never])).toEqual([])
   expect(await store.turns.expire(never, FAR)).toEqual({ word: 'gone' })
 })
+
+describe('pending', () => {
+  test('a place in the line is told once, and again when it changes or when the wait begins anew', async () => {
+    const session = await store.session()
+    const { id } = await store.submit(session)
+    expect(await store.turns.pending(id, 2)).toBe('ok')
+    expect(await store.turns.pending(id, 2)).toBe('same')
+    expect(await store.turns.pending(id, 1)).toBe('ok')
+    const epoch = await store.attach(session)
+    await store.dispatch(session, epoch)
+    expect(await store.turns.pending(id, 3)).toBe('taken')
+    await store.redis.del(store.keys.lease(session))
+    expect(await store.turns.pending(id, 1)).toBe('ok')
+    const places = (await store.events(id)).flatMap((e) => (e.type === 'pending' ? [e.position] : []))
+    expect(places).toEqual([2, 1, 1])
+  })
+
+  test('a turn that is queued, leased or over stands in no line', async () => {
+    const { session, id } = await store.running()
+    const queued = await store.submit(session)
+    expect(await store.turns.pending(queued.id, 1)).toBe('taken')
+    expect(await store.turns.pending(id, 1)).toBe('taken')
+    const over = await store.submit(await store.session())
+    await store.turns.cancel(over.id, 'user')
+    expect(await store.turns.pending(over.id, 1)).toBe('taken')
+  })
+})

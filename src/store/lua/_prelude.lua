@@ -67,9 +67,11 @@ local function keep_permissions(key, asked)
 end
 
 -- Makes an interaction that has no place yet, and keeps the session's history within its limit.
-local function enlist(id, input, metadata, keep)
+local function enlist(id, input, metadata, keep, webhook)
   redis.call('HSET', interaction_key(id), 'id', id, 'status', 'queued', 'input', input, 'metadata', metadata,
     'createdAt', at, 'pool', get(session, 'pool'), 'owner', get(session, 'owner'), 'attempt', 0, 'tip', 0, 'agentTip', 0)
+  if webhook == '' then webhook = get(session, 'webhook') end
+  if webhook ~= '' then redis.call('HSET', interaction_key(id), 'webhook', webhook) end
   redis.call('RPUSH', history, id)
   redis.call('PEXPIRE', history, session_ttl)
   while redis.call('LLEN', history) > tonumber(keep) do

@@ -7,13 +7,15 @@ if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 local holder = get(lease, 'agent')
 if holder ~= '' and holder ~= ARGV[3] then return { 'taken', holder } end
 local epoch = math.max(number(session, 'epoch'), tonumber(ARGV[10])) + 1
-redis.call('HSET', session, 'epoch', epoch, 'agent', ARGV[3])
+redis.call('HSET', session, 'epoch', epoch, 'holder', ARGV[3])
 redis.call('DEL', lease)
 redis.call('HSET', lease, 'agent', ARGV[3], 'connection', ARGV[4], 'replica', ARGV[5], 'epoch', epoch,
   'transport', ARGV[6], 'since', at, 'state', 'active')
 redis.call('PEXPIRE', lease, ARGV[7])
 touch()
 local id = get(session, 'waitingInteractionId')
+-- who comes in vain (the turn was cancelled meanwhile) does not become the one that has the thread
+if id ~= '' or get(session, 'agent') == '' then redis.call('HSET', session, 'agent', ARGV[3]) end
 if id == '' then return { 'ok', epoch, '', '', '', 0, get(session, 'pool') } end
 local key = interaction_key(id)
 local held = ARGV[8]

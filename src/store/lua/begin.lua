@@ -12,7 +12,8 @@ if current ~= '' and redis.call('EXISTS', key) == 0 then current = '' end -- onl
 local yields = current ~= '' and get(key, 'status') == 'waiting' and get(key, 'origin') == ''
 
 touch()
-enlist(id, ARGV[4], '{}', ARGV[6])
+enlist(id, ARGV[4], '{}', ARGV[6], '')
+redis.call('HSET', session, 'agent', get(session, 'holder')) -- it has the thread now
 redis.call('HSET', interaction_key(id), 'origin', get(session, 'agent'))
 local ahead = current ~= '' and not yields
 record(id, { '{"type":"submitted","queued":' .. (ahead and 1 or 0) .. ',"origin":"agent"}' })

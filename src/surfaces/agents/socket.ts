@@ -11,6 +11,7 @@ import {
 import { MAX_EVENT_BYTES, type AgentEvent } from '../../protocol/events.js'
 import { isRequestId, sessionOf, type RequestId } from '../../protocol/ids.js'
 import { fenced } from '../../core/deliver.js'
+import { leave } from '../../core/join.js'
 import type { AgentLink } from '../../core/link.js'
 import type { Station } from '../../core/links.js'
 import type { Parts } from '../../core/parts.js'
@@ -107,7 +108,7 @@ export function hear(parts: Parts, socket: AgentSocket, station: Station): void 
   })
 
   socket.on('leave', (_message, answer) => {
-    station.leaving = true
+    leave(parts, station).catch((err: unknown) => observe.outage('agent leaves', err)) // its entry fades by itself
     if (typeof answer === 'function') answer()
   })
 }

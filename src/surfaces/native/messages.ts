@@ -52,25 +52,25 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
   return {
     '/messages': {
       async post(call, req, res) {
-        const { pool, session, text, metadata, stream, wait } = parse(FirstMessage, req.body)
+        const { pool, session, text, metadata, webhook, stream, wait } = parse(FirstMessage, req.body)
         const to = {
           pool,
           ...(session.title !== undefined && { title: session.title }),
           ...(session.metadata && { metadata: session.metadata }),
         }
-        await post(call, req, res, { to, text, ...(metadata && { metadata }) }, { stream, wait })
+        await post(call, req, res, { to, text, ...optional(metadata, webhook) }, { stream, wait })
       },
     },
 
     '/sessions/:session/messages': {
       async post(call, req, res) {
         const session = sessionIn(call, req.params['session'])
-        const { text, metadata, interrupt, stream, wait } = parse(Message, req.body)
+        const { text, metadata, interrupt, webhook, stream, wait } = parse(Message, req.body)
         await post(
           call,
           req,
           res,
-          { to: { session }, text, interrupt, ...(metadata && { metadata }) },
+          { to: { session }, text, interrupt, ...optional(metadata, webhook) },
           { stream, wait },
         )
       },
@@ -119,3 +119,8 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
     },
   }
 }
+
+const optional = (metadata: NewMessage['metadata'], webhook: { url: string } | undefined) => ({
+  ...(metadata && { metadata }),
+  ...(webhook && { webhook: webhook.url }),
+})

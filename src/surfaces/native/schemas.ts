@@ -14,6 +14,9 @@ const Text = z
 /** How a turn is answered: as a stream, as the final interaction, or (neither) with 202 and links at once. */
 const Reply = { stream: z.boolean().default(false), wait: z.boolean().default(false) }
 
+/** Where the end of a turn is to be posted, signed; of a session: the ends of all its turns. */
+const Webhook = z.strictObject({ url: z.string().min(1).max(2048) })
+
 const oneReply = ({ stream, wait }: { stream: boolean; wait: boolean }): boolean => !(stream && wait)
 const twoReplies = { path: ['wait'], message: 'choose stream or wait, not both' }
 
@@ -21,11 +24,18 @@ export const NewSession = z.strictObject({
   pool: PoolName,
   title: Title.optional(),
   metadata: Metadata.optional(),
+  webhook: Webhook.optional(),
 })
 
 /** `interrupt`: cancel the turn in flight and go before all that wait. */
 export const Message = z
-  .strictObject({ text: Text, metadata: Metadata.optional(), interrupt: z.boolean().default(false), ...Reply })
+  .strictObject({
+    text: Text,
+    metadata: Metadata.optional(),
+    interrupt: z.boolean().default(false),
+    webhook: Webhook.optional(),
+    ...Reply,
+  })
   .refine(oneReply, twoReplies)
 
 /** A message to a session that is made for it; `session` describes that one, `metadata` the message. */
@@ -35,6 +45,7 @@ export const FirstMessage = z
     session: z.strictObject({ title: Title.optional(), metadata: Metadata.optional() }).default({}),
     text: Text,
     metadata: Metadata.optional(),
+    webhook: Webhook.optional(),
     ...Reply,
   })
   .refine(oneReply, twoReplies)

@@ -8,11 +8,12 @@ import { NewSession, SessionsPage, TranscriptPage } from './schemas.js'
 export const sessionRoutes = ({ core }: NativeParts): Routes => ({
   '/sessions': {
     async post(call, req, res) {
-      const { pool, title, metadata } = parse(NewSession, req.body)
+      const { pool, title, metadata, webhook } = parse(NewSession, req.body)
       const { session, replayed } = await core.createSession(call.owner, {
         pool,
         ...(title !== undefined && { title }),
         ...(metadata && { metadata }),
+        ...(webhook && { webhook: webhook.url }),
         once: onceOf(req, []),
       })
       call.session = session.id

@@ -104,6 +104,7 @@ export class ChatProjection implements Projection {
         frames.push(...this.#fail(CANCELLED))
         break
       case 'submitted':
+      case 'pending':
       case 'thread':
       case 'title':
       case 'permission': // not a thing of theirs: answered over the native surface

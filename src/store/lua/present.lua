@@ -1,0 +1,13 @@
+-- present: an agent is here, by a connection that has just come or is still there. Its entry is that of the connection
+-- which came last: what an older one, not yet closed, says is not heard.
+-- KEYS  1 the agent's entry · 2 its pool's agents
+-- ARGV  1 agent · 2 connection · 3 '1' when it has just come · 4 now, ms · 5 TTL, ms · 6… fields and values
+-- gives 1 · 0 a newer connection is here
+local current = redis.call('HGET', KEYS[1], 'connection')
+if ARGV[3] ~= '1' and current and current ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'agent', ARGV[1], 'connection', ARGV[2], unpack(ARGV, 6))
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('ZADD', KEYS[2], tonumber(ARGV[4]) + tonumber(ARGV[5]), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+return 1
