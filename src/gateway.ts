@@ -92,6 +92,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
     const moving = new AbortController()
     const hardStop = new AbortController()
     setMaxListeners(0, moving.signal, hardStop.signal) // every open stream listens
+    const signer = tokens(config.http.tokenSecrets)
     const asClient = clientAuth(config.http.clientKeys)
     let streams = 0
     const http = {
@@ -118,6 +119,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
         },
       },
       core,
+      tokens: signer,
     }
     const app = httpApp(http, [
       { path: '/api/v1', router: nativeSurface(http) },
@@ -134,7 +136,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
 
     const agents = agentsDoor(server, parts, links, pools, {
       adapter: { pub: opened('adapter-pub'), sub: opened('adapter-sub'), key: store.keys.sockets },
-      authenticate: agentAuth(config.http.agentKeys, tokens(config.http.tokenSecrets)),
+      authenticate: agentAuth(config.http.agentKeys, signer),
       refuseOrigins: config.http.keyless,
       maxAgents: config.http.maxAgents,
     })

@@ -56,6 +56,30 @@ export interface Interaction {
 export type Followed =
   { type: 'events'; events: LogEvent[]; incarnation: string } | { type: 'snapshot'; turn: Turn; cursor: Cursor }
 
+/** A position in the stream of a session: a turn of it and a cursor into its log; `null`: before the first turn. */
+export interface SessionCursor {
+  interaction: InteractionId | null
+  cursor: Cursor
+}
+
+/** What a follower of a session gets: see `follow-session.ts`. */
+export type SessionFollowed =
+  (Followed & { interaction: InteractionId }) | { type: 'at'; at: SessionCursor } | { type: 'lost' }
+
+/** Which turns of a session, and in which order of their posting; `after` names the last one that is known. */
+export interface TurnsQuery {
+  order: 'asc' | 'desc'
+  status?: Status
+  after?: InteractionId
+}
+
+/** Which sessions of an owner. `active`: with a turn that runs or waits, or without; `metadata`: holds this pair. */
+export interface SessionsQuery {
+  pool?: string
+  active?: boolean
+  metadata?: readonly [key: string, value: string]
+}
+
 /** A message to a session, or to a new session of a pool. */
 export interface NewMessage {
   text: string
@@ -98,19 +122,26 @@ export interface Core {
     given: { pool: string; title?: string; metadata?: Record<string, string>; once?: Once },
   ): Promise<{ session: Session; replayed: boolean }>
   session(owner: string, id: SessionId): Promise<Session>
-  /** Newest first; `before` is the `next` of the page before, `<created, ms>.<session id>`. */
+  /** Whose session it is, for a caller whom a token has let in. Throws `not_found`. */
+  ownerOf(id: SessionId): Promise<string>
+  /**
+   * Newest first; `before` is the `next` of the page before, `<created, ms>.<session id>`. A filter looks at 1,000
+   * sessions at most per call, so a page may hold fewer than `limit`, even none, and still have a `next`.
+   */
   sessions(
     owner: string,
-    page: { limit: number; before?: string },
+    page: SessionsQuery & { limit: number; before?: string },
   ): Promise<{ sessions: Session[]; next: string | null }>
   /** Cancels what runs or waits and forgets the session. */
   deleteSession(owner: string, id: SessionId): Promise<void>
-  /** The turns of a session, oldest first, the queued ones last. */
+  /** The turns of a session in the order of their posting. A page ends early when its answers are large. */
   transcript(
     owner: string,
     id: SessionId,
-    page: { limit: number; after?: InteractionId },
+    page: TurnsQuery & { limit: number },
   ): Promise<{ interactions: Interaction[]; next: InteractionId | null }>
+  /** All of them, read one by one as they are asked for. */
+  turns(owner: string, id: SessionId, query: TurnsQuery): Promise<AsyncIterable<Interaction>>
   /** The turn in flight, if any, and the messages that wait, in order. */
   queue(owner: string, id: SessionId): Promise<{ current: Interaction | null; waiting: Interaction[] }>
   /** Throws `model_not_found`, `not_found`, `queue_full`, `idempotency_key_reused`. */
@@ -123,6 +154,13 @@ export interface Core {
    * A viewer that does not ask for the next batch is not buffered for: it reads from the log when it does.
    */
   follow(owner: string, id: InteractionId, after: Cursor, signal: AbortSignal): Promise<AsyncIterable<Followed>>
+  /** Checks that the session exists, then follows its turns, one after the other, from the cursor on or from now. */
+  followSession(
+    owner: string,
+    id: SessionId,
+    after: SessionCursor | undefined,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<SessionFollowed>>
   /** Ends a turn, queued or running, as cancelled. Idempotent; an ended turn stays as it is. */
   cancel(owner: string, id: InteractionId): Promise<Interaction>
   /** Pools that were configured or that agents have joined, by name. `createdAt` in ms. */

@@ -145,6 +145,31 @@ export class Sessions {
     return (await this.#db.run((redis) => redis.lrange(this.#keys.interactions(id), 0, -1))) as InteractionId[]
   }
 
+  /**
+   * The turn that a stream of the session shows after `id`, in the order of their starts; `null` asks for the first.
+   * `none` there is none yet · `lost` the list does not have `id` (any more) · `gone` the session does not exist.
+   */
+  async runAfter(session: SessionId, id: InteractionId | null): Promise<InteractionId | 'none' | 'lost' | 'gone'> {
+    const runs = this.#keys.runs(session)
+    for (;;) {
+      const [exists, at] = await this.#db.run((redis) =>
+        Promise.all([redis.exists(this.#keys.session(session)), id === null ? -1 : redis.lpos(runs, id)]),
+      )
+      if (!exists) return 'gone'
+      if (at === null) return 'lost'
+      const found = await this.#db.run((redis) => redis.lrange(runs, Math.max(at, 0), at + 1))
+      if (id === null) return (found[0] as InteractionId | undefined) ?? 'none'
+      if (found[0] === id) return (found[1] as InteractionId | undefined) ?? 'none'
+      // the oldest turn was dropped in between, and all places moved
+    }
+  }
+
+  /** The turn that began last; undefined before the first. */
+  async lastRun(session: SessionId): Promise<InteractionId | undefined> {
+    return ((await this.#db.run((redis) => redis.lindex(this.#keys.runs(session), -1))) ?? undefined) as
+      InteractionId | undefined
+  }
+
   /** Tells whoever holds the session's agent to look. */
   async wake(id: SessionId): Promise<void> {
     await this.#db.run((redis) => redis.spublish(this.#keys.wake(id), ''))

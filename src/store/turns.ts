@@ -92,6 +92,14 @@ export class Turns {
     return (await Promise.all(ids.map((id) => this.read(id)))).filter((i) => i !== undefined)
   }
 
+  /** The statuses of several interactions of one session, in their order; undefined for those that expired. */
+  async statuses(ids: InteractionId[]): Promise<(Status | undefined)[]> {
+    const found = await Promise.all(
+      ids.map((id) => this.#db.run((redis) => redis.hget(this.#keys.interaction(id), 'status'))),
+    )
+    return found.map((status) => (status ?? undefined) as Status | undefined)
+  }
+
   /** The little a follower needs. */
   async head(id: InteractionId): Promise<{ status: Status; tip: number; incarnation: string } | undefined> {
     const [status, tip, incarnation] = await this.#db.run((redis) =>

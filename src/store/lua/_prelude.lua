@@ -16,6 +16,7 @@ local at = clock()
 local function interaction_key(id) return base .. 'interaction:' .. id end
 local function log_key(id) return base .. 'log:' .. id end
 local queue, lease, history = base .. 'queue', base .. 'lease', base .. 'interactions'
+local runs = base .. 'runs'
 
 local function get(key, field) return redis.call('HGET', key, field) or '' end
 local function number(key, field) return tonumber(redis.call('HGET', key, field) or '0') end
@@ -29,6 +30,7 @@ local function touch()
   redis.call('PEXPIRE', session, session_ttl)
   redis.call('PEXPIRE', history, session_ttl)
   redis.call('PEXPIRE', queue, session_ttl)
+  redis.call('PEXPIRE', runs, session_ttl)
   for _, id in ipairs(redis.call('LRANGE', history, 0, -1)) do
     redis.call('PEXPIRE', interaction_key(id), session_ttl)
     if get(interaction_key(id), 'sealedAt') == '' then redis.call('PEXPIRE', log_key(id), session_ttl) end
@@ -55,8 +57,15 @@ local function record(id, events)
   return tip
 end
 
+-- The order in which a session's stream shows its turns: by their start or, for what ended in the queue, by their end.
+local function enter(id)
+  redis.call('RPUSH', runs, id)
+  redis.call('PEXPIRE', runs, session_ttl)
+end
+
 -- Gives an interaction the session's one place.
 local function start(id)
+  enter(id)
   redis.call('HSET', interaction_key(id), 'status', 'waiting', 'startedAt', at, 'lastActivityAt', at)
   redis.call('HSET', session, 'waitingInteractionId', id, 'requestStartedAt', at, 'updatedAt', at)
   redis.call('HINCRBY', session, 'turns', 1)
@@ -82,6 +91,7 @@ end
 -- long as the session until `seal` has kept the output.
 local function close(id, status, code, message)
   local key = interaction_key(id)
+  if get(key, 'startedAt') == '' then enter(id) end
   redis.call('HSET', key, 'status', status, 'endedAt', at)
   if code ~= '' then redis.call('HSET', key, 'errorCode', code, 'errorMessage', message) end
   touch()

@@ -31,6 +31,7 @@ while redis.call('LLEN', history) > tonumber(ARGV[8]) do
   local old = redis.call('LINDEX', history, 0)
   if not ended(get(interaction_key(old), 'status')) and redis.call('EXISTS', interaction_key(old)) == 1 then break end
   redis.call('LPOP', history)
+  redis.call('LREM', runs, 1, old)
   redis.call('DEL', interaction_key(old), log_key(old))
 end
 

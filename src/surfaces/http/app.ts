@@ -9,8 +9,11 @@ import type { HttpParts } from './parts.js'
 /** Answers one route. May throw: the surface's error handler replies. */
 export type Handler = (call: Call, req: Request, res: Response) => Promise<void> | void
 
+/** Lets a caller in another way than by a key: true when it did, else the key is asked for. Throws `unauthorized`. */
+export type Admit = (call: Call, req: Request) => Promise<boolean>
+
 /** A surface's routes as data: pattern → method → handler. */
-export type Routes = Record<string, Partial<Record<'get' | 'post' | 'delete', Handler>>>
+export type Routes = Record<string, Partial<Record<'get' | 'post' | 'delete', Handler>> & { admit?: Admit }>
 
 /** A surface and where it hangs. Doors are tried in order; of two under one path the more particular comes first. */
 export interface Door {
@@ -25,6 +28,7 @@ export function httpApp(parts: HttpParts, doors: Door[]): Express {
   app.disable('etag')
   app.use(
     beginCall(parts),
+    leaveElsewhere(parts.draining),
     helmet({
       contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
       strictTransportSecurity: false, // belongs to whoever ends TLS, and would bind their whole domain
@@ -44,21 +48,31 @@ export function surface(parts: HttpParts, routes: Routes, render: RenderError): 
   const router = Router()
   const body = jsonBody(parts.limits.maxBodyBytes)
   for (const [path, handlers] of Object.entries(routes)) {
-    const route = router.route(path).all(remember(path), authenticate(parts))
-    const { get, post, delete: remove } = handlers
+    const { admit, get, post, delete: remove } = handlers
+    const allow = allowed({ get, post, delete: remove })
+    const route = router.route(path).all(remember(path)).options(tellMethods(allow)).all(authenticate(parts, admit))
     if (get) route.get(run(get))
     if (post) route.post(...body, run(post))
     if (remove) route.delete(run(remove))
-    route.all(refuseMethod(Object.keys(handlers)))
+    route.all(refuseMethod(allow))
   }
   router.use(refuseUnknown, errorHandler(parts, render))
   return router
 }
 
+/** A balancer that keeps its connection open would go on sending requests to a replica that leaves. */
+const leaveElsewhere =
+  (draining: AbortSignal): RequestHandler =>
+  (req, res, next) => {
+    if (draining.aborted && req.httpVersionMajor === 1) res.set('Connection', 'close')
+    next()
+  }
+
 const authenticate =
-  (parts: HttpParts): RequestHandler =>
+  (parts: HttpParts, admit?: Admit): RequestHandler =>
   async (req, res, next) => {
-    callOf(res).owner = (await parts.authenticate(req)).owner
+    const call = callOf(res)
+    if (!(await admit?.(call, req))) call.owner = (await parts.authenticate(req)).owner
     next()
   }
 
@@ -75,13 +89,25 @@ const run =
   (req, res) =>
     handle(callOf(res), req, res)
 
-function refuseMethod(methods: string[]): RequestHandler {
-  const allow = methods.map((method) => method.toUpperCase()).join(', ')
-  return (req, res) => {
+/** The `Allow` header of a route: Express answers HEAD by what GET does. */
+const allowed = (handlers: Record<string, Handler | undefined>): string =>
+  Object.keys(handlers)
+    .filter((method) => handlers[method])
+    .flatMap((method) => (method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()]))
+    .concat('OPTIONS')
+    .join(', ')
+
+const tellMethods =
+  (allow: string): RequestHandler =>
+  (_req, res) =>
+    void res.set('Allow', allow).status(204).end()
+
+const refuseMethod =
+  (allow: string): RequestHandler =>
+  (req, res) => {
     res.set('Allow', allow)
     throw new ThroughlineError('method_not_allowed', { message: `${req.method} is not offered here, but ${allow}.` })
   }
-}
 
 const refuseUnknown: RequestHandler = () => {
   throw new ThroughlineError('unknown_url')
