@@ -22,7 +22,10 @@ import { requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
 import { startSweeper } from './surfaces/clock/sweeper.js'
+import { docsSurface } from './surfaces/docs/router.js'
 import { httpApp } from './surfaces/http/app.js'
+import { openApiDocument } from './surfaces/http/openapi.js'
+import { nativeDescription } from './surfaces/native/document.js'
 import { nativeSurface } from './surfaces/native/router.js'
 import { openAiSurface } from './surfaces/openai/router.js'
 import { opsApp } from './surfaces/ops/server.js'
@@ -122,6 +125,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
       tokens: signer,
     }
     const app = httpApp(http, [
+      { path: '/', router: docsSurface(openApiDocument(version, [nativeDescription])) },
       { path: '/api/v1', router: nativeSurface(http) },
       { path: '/v1', router: openAiSurface(http) },
     ])

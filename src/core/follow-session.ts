@@ -6,7 +6,7 @@ import type { SessionCursor, SessionFollowed } from './core.js'
 import { persist, type Follow } from './follow.js'
 import type { Parts } from './parts.js'
 
-/** A follower of an idle session looks by itself after this time, ms: that it was deleted is told by nobody. */
+/** A follower of an idle session looks by itself after this time, ms: it may have expired, which nobody says. */
 const LOOK_EVERY_MS = 15_000
 
 /**

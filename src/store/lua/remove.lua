@@ -16,4 +16,5 @@ for _, id in ipairs(redis.call('LRANGE', history, 0, -1)) do
 end
 redis.call('DEL', session, lease, history, runs)
 wake()
+redis.call('SPUBLISH', base .. 'live', '{}') -- look: who follows the session finds it gone
 return answer

@@ -17,6 +17,11 @@ export const InteractionIdText = idLike<InteractionId>(ID_PATTERNS.interaction, 
   description: 'A turn of a session, `int_…`; it holds the id of its session.',
 })
 
+/** A cursor of a session's stream: `0`, or a turn and a cursor into its log. */
+export const SessionCursorText = z
+  .string()
+  .regex(new RegExp(`^(0|${ID_PATTERNS.interaction.source.slice(1, -1)}/\\d{1,15}(\\.[0-9a-z]{1,32})?)$`))
+
 const Pool = PoolName.meta({ description: 'The pool of agents that answers; what OpenAI calls a model.' })
 const Title = z.string().max(512).meta({ description: 'For people. An agent may replace it.' })
 const Pairs = Metadata.meta({
