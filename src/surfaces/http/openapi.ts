@@ -148,18 +148,18 @@ const RETRY_AFTER = z.object({
   'Retry-After': z.string().optional().meta({ description: 'Seconds to wait before sending the request again.' }),
 })
 
-/** OpenAPI 3.1 has no word for a stream's items; this is 3.2's `itemSchema`, as an extension until then. */
+/** OpenAPI 3.1 has no word for the items of a stream: as is the custom, the schema is that of each event. */
 const streamOf = (events: Record<string, z.ZodType>) => ({
-  schema: { type: 'string' as const, description: 'Server-sent events.' },
-  'x-item-schema': {
+  schema: {
+    description: 'Server-sent events. This is the schema of each.',
     oneOf: Object.entries(events).map(([event, schema]) => ({
-      type: 'object',
+      type: 'object' as const,
       required: ['event', 'data'],
       properties: {
         event: { const: event },
-        id: { type: 'string', description: 'A cursor: send it as Last-Event-ID to go on after this.' },
+        id: { type: 'string' as const, description: 'A cursor: send it as Last-Event-ID to go on after this.' },
         data: {
-          type: 'string',
+          type: 'string' as const,
           contentMediaType: 'application/json',
           contentSchema: { $ref: `#/components/schemas/${nameOf(schema)}` },
         },
