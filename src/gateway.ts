@@ -25,6 +25,7 @@ import { startSweeper } from './surfaces/clock/sweeper.js'
 import { docsSurface } from './surfaces/docs/router.js'
 import { httpApp } from './surfaces/http/app.js'
 import { openApiDocument } from './surfaces/http/openapi.js'
+import { httpServer } from './surfaces/http/server.js'
 import { nativeDescription } from './surfaces/native/document.js'
 import { nativeSurface } from './surfaces/native/router.js'
 import { openAiSurface } from './surfaces/openai/router.js'
@@ -129,13 +130,11 @@ export async function startGateway(config: Config, log: Logger, version: string)
       { path: '/api/v1', router: nativeSurface(http) },
       { path: '/v1', router: openAiSurface(http) },
     ])
-    const server = createServer(app)
+    const server = httpServer(app, config.http.connections)
     server.on('request', (_req, res) => {
       streams++
       res.once('close', () => streams--)
     })
-    server.keepAliveTimeout = 75_000 // longer than a load balancer's idle time, so that it never meets a reset
-    server.headersTimeout = 80_000
     closers.push(() => closed(server))
 
     const agents = agentsDoor(server, parts, links, pools, {
