@@ -44,6 +44,10 @@ const Reply = {
 }
 
 const oneReply = ({ stream, wait }: { stream: boolean; wait: boolean }): boolean => !(stream && wait)
+/** The same in JSON Schema. */
+const NOT_BOTH = {
+  not: { required: ['stream', 'wait'], properties: { stream: { const: true }, wait: { const: true } } },
+}
 const twoReplies = { path: ['wait'], message: 'choose stream or wait, not both' }
 
 export const NewSession = z
@@ -65,7 +69,7 @@ export const Message = z
     ...Reply,
   })
   .refine(oneReply, twoReplies)
-  .meta({ id: 'Message' })
+  .meta({ id: 'Message', ...NOT_BOTH })
 
 /** A message to a session that is made for it; `session` describes that one, `metadata` the message. */
 export const FirstMessage = z
@@ -80,7 +84,7 @@ export const FirstMessage = z
     ...Reply,
   })
   .refine(oneReply, twoReplies)
-  .meta({ id: 'FirstMessage' })
+  .meta({ id: 'FirstMessage', ...NOT_BOTH })
 
 /** Longest life of a token for reading a session's streams, in seconds. */
 const MAX_TOKEN_S = 24 * 3600
