@@ -36,7 +36,7 @@ export const ERRORS = {
     retry: false,
     sentence: 'No pool of this name. GET /v1/models lists the pools you may use.',
   },
-  unknown_url: { status: 404, retry: false, sentence: 'There is no such route.' },
+  unknown_url: { status: 404, retry: false, sentence: 'There is no such route. /docs shows those there are.' },
   method_not_allowed: { status: 405, retry: false, sentence: 'The route exists, but not with this method.' },
   request_timeout: {
     status: 408,

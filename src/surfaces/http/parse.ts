@@ -12,8 +12,10 @@ export function parse<Schema extends z.ZodType>(schema: Schema, value: unknown):
   const issue = result.error.issues[0]!
   const path = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]!] : issue.path
   const param = spell(path)
+  const missing = issue.code === 'invalid_type' && issue.message.endsWith('received undefined')
+  const what = missing ? 'is missing' : issue.message
   throw new ThroughlineError('invalid_request', {
-    message: param ? `${param}: ${issue.message}` : issue.message,
+    message: param ? `${param}: ${what}` : missing ? 'The body is missing: send a JSON object.' : what,
     ...(param && { param }),
   })
 }
