@@ -187,6 +187,43 @@ export const SETTINGS = {
     schema: z.enum(['fail', 'retry']),
   }),
 
+  HELIX_POOL: setting({
+    group: 'agents',
+    default: '',
+    meaning:
+      'Pool of sessions that POST /api/v1/sessions/chat makes, and of Helix agents that name neither a session nor a pool. Empty: neither is offered.',
+    schema: z.union([z.literal(''), PoolName]),
+  }),
+  HELIX_AGENT_NAME: setting({
+    group: 'agents',
+    default: 'zed-agent',
+    meaning: 'Kind of agent that a Helix agent (Zed) is asked for, unless the session’s metadata has an agent_name.',
+    schema: text,
+  }),
+  HELIX_READY_MS: setting({
+    group: 'agents',
+    default: '60000',
+    unit: 'ms',
+    meaning: 'How long commands to a Helix agent wait for its agent_ready before they are sent all the same.',
+    schema: ms(0),
+  }),
+  HELIX_QUIET_MS: setting({
+    group: 'agents',
+    default: '15000',
+    unit: 'ms',
+    meaning:
+      'After a Helix agent has reconnected and is ready: silence after which a prompt without any output is sent again.',
+    schema: ms(0),
+  }),
+  HELIX_BOUNCE_MS: setting({
+    group: 'agents',
+    default: '2000',
+    unit: 'ms',
+    meaning:
+      'Pause before a prompt that a Helix agent ended without any answer is sent again; doubles each time, up to 30 s.',
+    schema: ms(0),
+  }),
+
   AGENT_WAIT_MS: setting({
     group: 'turns',
     default: '120000',
@@ -288,6 +325,13 @@ export const SETTINGS = {
     meaning: 'Connections per replica, of clients and agents together; one more is closed at once.',
     schema: whole(1, 10_000_000),
   }),
+  HELIX_MAX_FRAME_BYTES: setting({
+    group: 'limits',
+    default: String(64 * 1024 * 1024),
+    unit: 'bytes',
+    meaning: 'Largest message of a Helix agent, which sends whole answers in one; a larger one ends its connection.',
+    schema: whole(64 * 1024, 512 * 1024 * 1024),
+  }),
   MAX_AGENTS: setting({
     group: 'limits',
     default: '10000',
@@ -383,6 +427,14 @@ function group(v: Values) {
       maxAgents: v.MAX_AGENTS,
       connections: { keepAliveMs: v.KEEP_ALIVE_MS, maxConnections: v.MAX_CONNECTIONS },
     },
+    helix: {
+      pool: v.HELIX_POOL,
+      agentName: v.HELIX_AGENT_NAME,
+      readyMs: v.HELIX_READY_MS,
+      quietMs: v.HELIX_QUIET_MS,
+      bounceMs: v.HELIX_BOUNCE_MS,
+      maxFrameBytes: v.HELIX_MAX_FRAME_BYTES,
+    },
     redisUrl: v.REDIS_URL,
     store: {
       prefix: v.KEY_PREFIX,
@@ -411,7 +463,7 @@ function group(v: Values) {
       sweepEveryMs: v.SWEEP_EVERY_MS,
       idempotencyTtlMs: v.IDEMPOTENCY_TTL_MS,
       liveOutageMs: v.LIVE_OUTAGE_MS,
-      pools: v.POOLS,
+      pools: v.HELIX_POOL ? [...v.POOLS, v.HELIX_POOL] : v.POOLS,
     },
     replica: v.REPLICA_ID || `${hostname()}-${process.pid}-${Math.random().toString(36).slice(2, 8)}`,
     drainMs: v.DRAIN_MS,

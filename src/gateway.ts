@@ -21,6 +21,7 @@ import { connector, type Connection, type Role } from './store/redis.js'
 import { requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
+import { helixDoor } from './surfaces/helix/socket.js'
 import { startSweeper } from './surfaces/clock/sweeper.js'
 import { docsSurface } from './surfaces/docs/router.js'
 import { httpApp } from './surfaces/http/app.js'
@@ -137,13 +138,22 @@ export async function startGateway(config: Config, log: Logger, version: string)
     })
     closers.push(() => closed(server))
 
+    const asAgent = agentAuth(config.http.agentKeys, signer)
     const agents = agentsDoor(server, parts, links, pools, {
       adapter: { pub: opened('adapter-pub'), sub: opened('adapter-sub'), key: store.keys.sockets },
-      authenticate: agentAuth(config.http.agentKeys, signer),
+      authenticate: asAgent,
       refuseOrigins: config.http.keyless,
       maxAgents: config.http.maxAgents,
     })
     closers.push(() => agents.stop())
+    const editors = helixDoor(server, parts, links, pools, {
+      ...config.helix,
+      authenticate: asAgent,
+      loopbackOnly: config.http.keyless,
+      maxAgents: config.http.maxAgents,
+      evict: (link) => agents.fleet.evict(link),
+    })
+    closers.push(() => editors.stop())
     closers.push(() => server.closeAllConnections()) // else Socket.IO, which closes the server, waits for open requests
 
     const sweeper = await startSweeper(
@@ -207,7 +217,10 @@ export async function startGateway(config: Config, log: Logger, version: string)
           links,
           state,
           {
-            close: () => agents.close(),
+            close() {
+              agents.close()
+              editors.close()
+            },
             moveViewers: () => moving.abort(),
             open: () => streams,
             destroy() {

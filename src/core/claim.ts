@@ -35,7 +35,7 @@ async function claim(parts: Parts, station: Station): Promise<void> {
       { incarnation: newName('i').slice(2) },
     )
     if (answer.word !== 'ok') return store.pools.gaveUp(link.pool!, link.agent, session) // somebody has it already
-    if (!station.closed) return void (await hold(parts, station, session, { epoch: answer.epoch }))
+    if (!station.closed) return void (await hold(parts, station, session, { epoch: answer.epoch, pool: answer.pool }))
     await store.leases.release(session, answer.epoch, 'left')
     await store.pools.pend(link.pool!, session, clock.now(), '')
   }

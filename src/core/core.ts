@@ -30,6 +30,8 @@ export interface Interaction {
   session: SessionId
   pool: string
   status: Status
+  /** `agent`: a person wrote to the agent directly, past this gateway. */
+  origin: 'client' | 'agent'
   input: string
   metadata: Record<string, string>
   /** Delivery attempts so far. */
@@ -84,8 +86,8 @@ export interface SessionsQuery {
 export interface NewMessage {
   text: string
   metadata?: Record<string, string>
-  /** Cancel the turn in flight and go before all that wait. */
-  interrupt?: boolean
+  /** Cancel the turn in flight and go before all that wait; `threaded`: but let it be until its agent has a thread. */
+  interrupt?: boolean | 'threaded'
   to: { session: SessionId } | { pool: string; title?: string; metadata?: Record<string, string> }
   once?: Once
 }

@@ -20,17 +20,19 @@ export async function hold(
   parts: Parts,
   station: Station,
   session: SessionId,
-  lease: { epoch: number; resumed?: { request: RequestId; after: number } },
+  lease: { epoch: number; pool: string; resumed?: { request: RequestId; after: number } },
 ): Promise<Hold> {
   const old = station.holds.get(session)
   if (old) drop(station, old)
   const it: Hold = {
     session,
+    pool: lease.pool,
     epoch: lease.epoch,
     request: '',
     heard: '',
     writer: null,
     accepted: true,
+    givenBack: null,
     settling: false,
     deliver: () => {},
     stop: () => {},
@@ -61,6 +63,7 @@ export function drop(station: Station, it: Hold): void {
 /** Level-triggered: reads the truth of a session and does what is due. Doing it again does nothing more. */
 async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> {
   const { store, settings, observe } = parts
+  if (await isEarly(parts, it)) return
   const answer = await store.turns.dispatch(it.session, {
     epoch: it.epoch,
     holding: it.request,
@@ -76,9 +79,10 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   }
   switch (answer.word) {
     case 'held':
+      if (answer.asked) station.link.ask?.(it.session, answer.request)
       return
     case 'turn':
-      if (it.request) end(parts, station, it, 'cancelled')
+      if (it.request) end(parts, station, it, answer.origin === 'agent' ? 'yielded' : 'cancelled')
       it.heard = answer.request
       return send(parts, station, it, answer)
     case 'ended':
@@ -113,6 +117,7 @@ function send(parts: Parts, station: Station, it: Hold, turn: Extract<DispatchAn
     thread: turn.thread,
     input: turn.input,
     metadata: turn.metadata,
+    ...(turn.origin === 'agent' && { origin: turn.origin }),
   }
   let sends = 0
   const attempt = () => {
@@ -121,6 +126,7 @@ function send(parts: Parts, station: Station, it: Hold, turn: Extract<DispatchAn
     if (sends > 0) observe.turnRepeated({ ...ids, pool: turn.pool, agent: link.agent, sends })
     sends++
     link.turn(message)
+    if (!link.confirms) it.accepted = true // all that can be known
     setTimeout(attempt, settings.acceptMs).unref()
   }
   attempt()
@@ -135,7 +141,7 @@ function begin(parts: Parts, station: Station, it: Hold, turn: { request: Reques
   it.writer?.stop()
   it.writer = new Writer(
     parts,
-    { request, pool: link.pool ?? '', after: turn.after, epoch: () => it.epoch },
+    { request, pool: it.pool, after: turn.after, epoch: () => it.epoch },
     {
       acked: (after) => link.ack(request, after),
       resend: (after) => link.resend(request, after),
@@ -177,8 +183,30 @@ export function fenced(parts: Parts, station: Station, request: RequestId, reaso
   })
 }
 
+/**
+ * The agent has ended a turn without an answer: it is delivered again, as a new attempt, not before `delayMs` from now.
+ */
+export function giveBack(it: Hold, request: RequestId, delayMs: number): void {
+  if (it.request !== request) return
+  it.request = ''
+  it.writer?.stop()
+  it.writer = null
+  it.givenBack = { request, until: Date.now() + delayMs }
+  setTimeout(it.deliver, delayMs).unref()
+}
+
+/** Whether what is due is just the turn that was given back, and its time has not come. */
+async function isEarly({ store }: Parts, it: Hold): Promise<boolean> {
+  if (!it.givenBack) return false
+  const { request, until } = it.givenBack
+  const current = (await store.sessions.read(it.session))?.waitingInteractionId
+  if (Date.now() < until && current === interactionOf(request)) return true
+  it.givenBack = null
+  return false
+}
+
 /** The turn in hand is over for us, not by the agent's own word: tell it, and wait until its handler has returned. */
-function end(parts: Parts, station: Station, it: Hold, reason: 'cancelled' | 'ended' | 'superseded'): void {
+function end(parts: Parts, station: Station, it: Hold, reason: 'cancelled' | 'ended' | 'superseded' | 'yielded'): void {
   const request = it.request
   if (!request) return
   it.request = ''

@@ -50,6 +50,7 @@ export async function viewInteraction(
     session: stored.session,
     pool: stored.pool,
     status: stored.status,
+    origin: stored.origin,
     input: stored.input,
     metadata: stored.metadata,
     attempt: stored.attempt,

@@ -31,11 +31,13 @@ export async function join(
   const station = new Station(link, hello.capacity)
   const resumed: Joined['resumed'] = []
   const ended: Joined['ended'] = []
-  const leases: { session: SessionId; epoch: number; resumed?: { request: RequestId; after: number } }[] = []
+  const leases: { session: SessionId; epoch: number; pool: string; resumed?: { request: RequestId; after: number } }[] =
+    []
 
   // an older connection of this agent on this replica hands over before its successor attaches
   for (const old of links.ofAgent(link.agent, link.pool)) {
     old.leaving = true
+    await old.link.settle?.()
     for (const it of [...old.holds.values()]) drop(old, it)
   }
 
@@ -46,7 +48,12 @@ export async function join(
     const answer = await attach(session, { request, acked })
     const going = answer.word === 'ok' && answer.request === request && !isOver(answer.status)
     if (answer.word === 'ok')
-      leases.push({ session, epoch: answer.epoch, ...(going && { resumed: { request, after: answer.after } }) })
+      leases.push({
+        session,
+        epoch: answer.epoch,
+        pool: answer.pool,
+        ...(going && { resumed: { request, after: answer.after } }),
+      })
     if (!going) return void ended.push({ session, request })
     resumed.push({ session, request, after: answer.after })
     observe.mappingsRestored({
@@ -62,7 +69,7 @@ export async function join(
   async function takeUp(session: SessionId): Promise<void> {
     const room = link.pool === null || leases.length < hello.capacity
     const answer = room ? await attach(session) : undefined
-    if (answer?.word === 'ok') leases.push({ session, epoch: answer.epoch })
+    if (answer?.word === 'ok') leases.push({ session, epoch: answer.epoch, pool: answer.pool })
     else if (link.pool !== null) await store.pools.gaveUp(link.pool, link.agent, session)
     if (!room) await nudge(parts, session)
   }
@@ -122,6 +129,8 @@ export async function part(
   station: Station,
   how: 'lost' | 'left',
 ): Promise<void> {
+  if (station.closed) return
+  await station.link.settle?.()
   if (station.closed) return
   station.closed = true
   links.remove(station)

@@ -11,12 +11,21 @@ export interface AgentLink {
   readonly since: number
   /** The pool the agent joined, or null when it serves named sessions only. */
   readonly pool: string | null
+  /** Whether the agent says of each turn that it has arrived; where it does not, sending is all that can be done. */
+  readonly confirms: boolean
   turn(message: TurnMessage): void
   /** Everything up to event `after` of this request is in the log. */
   ack(request: RequestId, after: number): void
   /** The log ends at `after`: send on from there. */
   resend(request: RequestId, after: number): void
   cancel(session: SessionId, request: RequestId, reason: CancelMessage['reason']): void
+  /** The turn is past its deadline: ask the agent whether it is still at it. Only where the transport can. */
+  ask?(session: SessionId, request: RequestId): void
+  /**
+   * Resolves when all that the agent has said is in the log or can not be written, within 2 s. Only for agents that do not
+   * send again: what they said must not be dropped with their connection.
+   */
+  settle?(): Promise<void>
   /** Connect elsewhere; this replica is leaving. */
   move(): void
   /** Ends the connection so that the agent connects again, unless it was superseded. */

@@ -5,6 +5,8 @@ import type { Writer } from './writer.js'
 /** What one agent connection has of one session: the lease, and the turn in hand. */
 export interface Hold {
   readonly session: SessionId
+  /** The session's pool. */
+  readonly pool: string
   epoch: number
   /** The request the agent has in hand, '' between turns. */
   request: RequestId | ''
@@ -12,6 +14,8 @@ export interface Hold {
   heard: RequestId | ''
   writer: Writer | null
   accepted: boolean
+  /** A request that the agent ended without an answer: not to be delivered again before then (ms since 1970). */
+  givenBack: { request: RequestId; until: number } | null
   /** The turn is over for us but the agent has not said that its handler returned: its place is still taken. */
   settling: boolean
   /** Look at the session and do what is due. */

@@ -36,7 +36,7 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     session: ids.session,
     input: message.text,
     metadata: message.metadata ?? {},
-    interrupt: message.interrupt ?? false,
+    interrupt: message.interrupt === 'threaded' ? 'threaded' : message.interrupt ? 'now' : '',
     queueLimit: settings.queueLimit,
     historyLimit: settings.historyLimit,
   })

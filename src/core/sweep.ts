@@ -43,6 +43,7 @@ export function judgeOf(parts: Parts): Judge {
       case 'silent': // it spoke while we looked
         return store.deadlines.look(id, clock.now() + 1000)
       case 'later':
+      case 'asked':
         return store.deadlines.look(id, verdict.lookAt)
       case 'wake':
         await store.sessions.wake(sessionOf(id))

@@ -48,6 +48,10 @@ export class Observe {
     this.log.info({ event: 'mappings_cleared', ...ids }, 'turn ended')
   }
 
+  turnBegunByAgent(ids: Ids & { yielded: string; queued: number }): void {
+    this.log.info({ event: 'turn_begun_by_agent', ...ids }, 'a person wrote to the agent directly')
+  }
+
   staleTurnDetected(ids: Ids & { reason: string }): void {
     this.log.warn({ event: 'stale_turn_detected', ...ids }, 'stuck turn ended by the sweep')
   }

@@ -77,6 +77,8 @@ export interface TurnMessage {
   thread: string | null
   input: string
   metadata: Record<string, string>
+  /** Absent, or `agent`: the agent began this turn by itself (only agents of editors do) and this only names it. */
+  origin?: 'agent'
 }
 
 /** Agent → gateway `accepted`: the turn has arrived. Unanswered turns are sent again, then given to another agent. */
@@ -107,7 +109,7 @@ export type ResendMessage = AckMessage
 export interface CancelMessage {
   session: SessionId
   request: RequestId
-  reason: 'cancelled' | 'ended' | 'superseded' | 'gone'
+  reason: 'cancelled' | 'ended' | 'superseded' | 'gone' | 'yielded'
 }
 
 /** Agent → gateway `settled`: the handler of this request has returned; its place is free. */

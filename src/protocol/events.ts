@@ -63,9 +63,12 @@ export type AgentEvent = z.infer<typeof AgentEvent>
 
 /** What the gateway itself writes to a log. */
 export type GatewayEvent =
-  | { type: 'submitted'; queued: number }
+  /** `origin: 'agent'`: a person wrote to the agent directly. */
+  | { type: 'submitted'; queued: number; origin?: 'agent' }
   /** A queued turn got the session's place. A turn that never queued has it from `submitted` on. */
   | { type: 'started' }
+  /** It goes back to the head of the queue: its agent began another turn by itself, before it answered this one. */
+  | { type: 'yielded' }
   | { type: 'dispatched'; request: string; attempt: number; agent: string }
   | { type: 'reset'; reason: string; attempt: number }
   | { type: 'cancelled'; reason: string }

@@ -34,6 +34,8 @@ function apply(turn: Turn, event: LogEvent): Turn {
   switch (event.type) {
     case 'submitted':
       return { ...turn, status: event.queued > 0 ? 'queued' : 'waiting' }
+    case 'yielded':
+      return { ...turn, status: 'queued' }
     case 'started':
       return { ...turn, status: 'waiting' }
     case 'dispatched':

@@ -3,19 +3,30 @@ export const STATUSES = ['queued', 'waiting', 'streaming', 'completed', 'failed'
 export type Status = (typeof STATUSES)[number]
 
 /**
- * What can happen to an interaction: `start` its turn has come · `dispatch` it is handed to an agent ·
+ * What can happen to an interaction: `start` its turn has come · `yield` it steps back for a turn that its agent began by
+ * itself · `dispatch` it is handed to an agent ·
  * `output` the agent said something · `reset` its agent is lost in the middle of the answer, which begins anew ·
  * `finish`, `fail`, `cancel` it ends.
  */
-export const VERBS = ['start', 'dispatch', 'output', 'reset', 'finish', 'fail', 'cancel'] as const
+export const VERBS = ['start', 'yield', 'dispatch', 'output', 'reset', 'finish', 'fail', 'cancel'] as const
 export type Verb = (typeof VERBS)[number]
 
 const no = null // refused
 /** Rows: the state before; columns: the verb; cell: the state after, or null where the verb is refused. */
 export const TRANSITIONS: Record<Status, Record<Verb, Status | null>> = {
-  queued: { start: 'waiting', dispatch: no, output: no, reset: no, finish: no, fail: no, cancel: 'cancelled' },
+  queued: {
+    start: 'waiting',
+    yield: no,
+    dispatch: no,
+    output: no,
+    reset: no,
+    finish: no,
+    fail: no,
+    cancel: 'cancelled',
+  },
   waiting: {
     start: no,
+    yield: 'queued',
     dispatch: 'waiting',
     output: 'streaming',
     reset: no,
@@ -25,6 +36,7 @@ export const TRANSITIONS: Record<Status, Record<Verb, Status | null>> = {
   },
   streaming: {
     start: no,
+    yield: no,
     dispatch: no,
     output: 'streaming',
     reset: 'waiting',
@@ -32,9 +44,9 @@ export const TRANSITIONS: Record<Status, Record<Verb, Status | null>> = {
     fail: 'failed',
     cancel: 'cancelled',
   },
-  completed: { start: no, dispatch: no, output: no, reset: no, finish: no, fail: no, cancel: no },
-  failed: { start: no, dispatch: no, output: no, reset: no, finish: no, fail: no, cancel: no },
-  cancelled: { start: no, dispatch: no, output: no, reset: no, finish: no, fail: no, cancel: no },
+  completed: { start: no, yield: no, dispatch: no, output: no, reset: no, finish: no, fail: no, cancel: no },
+  failed: { start: no, yield: no, dispatch: no, output: no, reset: no, finish: no, fail: no, cancel: no },
+  cancelled: { start: no, yield: no, dispatch: no, output: no, reset: no, finish: no, fail: no, cancel: no },
 }
 
 export const next = (status: Status, verb: Verb): Status | null => TRANSITIONS[status][verb]

@@ -8,7 +8,7 @@ import {
   type StopReason,
   type Usage,
 } from '../protocol/events.js'
-import type { Outbox, Window } from './agent-outbox.js'
+import type { Outbox, Window } from '../protocol/outbox.js'
 
 /**
  * Why a turn was taken away: its `signal` aborts with this. `reason` is the gateway's word (`cancelled` by a client,

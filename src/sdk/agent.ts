@@ -1,7 +1,7 @@
 import { AGENT_PROTOCOL, Hello, type TurnMessage, type Welcome } from '../protocol/agent-wire.js'
 import type { RequestId, SessionId } from '../protocol/ids.js'
 import { AgentConnection, AgentRefused, type AgentSocket, type ConnectionLog } from './agent-connection.js'
-import { Outbox, TAIL, type Window } from './agent-outbox.js'
+import { Outbox, TAIL, type Window } from '../protocol/outbox.js'
 import { Turn } from './agent-turn.js'
 
 /*

@@ -21,6 +21,8 @@ export type AttachAnswer =
       status: Status | ''
       /** The agent's last event in the log. */
       after: number
+      /** The session's pool. */
+      pool: string
     }
   | { word: 'taken'; agent: string }
   | { word: 'gone' }
@@ -73,6 +75,7 @@ export class Leases {
       request: rest[2] as RequestId | '',
       status: rest[3] as Status | '',
       after: Number(rest[4]),
+      pool: String(rest[5]),
     }
   }
 

@@ -5,6 +5,7 @@ import type { Connection, Database } from './redis.js'
 
 const SESSION_SCRIPTS = [
   'submit',
+  'begin',
   'attach',
   'renew',
   'release',
@@ -12,6 +13,7 @@ const SESSION_SCRIPTS = [
   'append',
   'forget_thread',
   'cancel',
+  'rename',
   'expire',
   'seal',
   'remove',

@@ -22,6 +22,12 @@ export interface StoredSession {
   requestStartedAt: number
 }
 
+/** A turn from its beginning (`n` 0) or, when it had stepped back, from after its event `n` on. */
+export interface Run {
+  interaction: InteractionId
+  n: number
+}
+
 export type SubmitAnswer =
   | {
       word: 'ok' | 'known'
@@ -109,7 +115,8 @@ export class Sessions {
     session: SessionId
     input: string
     metadata: Record<string, string>
-    interrupt: boolean
+    /** `threaded`: not before the agent has a thread. */
+    interrupt: '' | 'now' | 'threaded'
     queueLimit: number
     historyLimit: number
   }): Promise<SubmitAnswer> {
@@ -117,7 +124,7 @@ export class Sessions {
       message.interaction,
       message.input,
       JSON.stringify(message.metadata),
-      message.interrupt ? '1' : '0',
+      message.interrupt,
       message.queueLimit,
       message.historyLimit,
     ])
@@ -129,6 +136,35 @@ export class Sessions {
       interrupted: interrupted as InteractionId | '',
       pool: String(pool),
     }
+  }
+
+  /**
+   * A turn that the session's agent begins by itself. `position` 0: it runs; `yielded` is the turn that stepped back.
+   */
+  async begin(turn: {
+    interaction: InteractionId
+    session: SessionId
+    input: string
+    epoch: number
+    historyLimit: number
+  }): Promise<
+    | { word: 'ok' | 'known'; position: number; yielded: InteractionId | '' }
+    | { word: 'superseded'; epoch: number }
+    | { word: 'gone' }
+  > {
+    const [word, a, b] = await this.#scripts.run('begin', turn.session, [
+      turn.interaction,
+      turn.input,
+      turn.epoch,
+      turn.historyLimit,
+    ])
+    if (word === 'superseded') return { word, epoch: Number(a || 0) }
+    if (word === 'gone') return { word }
+    return { word: word as 'ok' | 'known', position: Number(a), yielded: b as InteractionId | '' }
+  }
+
+  async rename(id: SessionId, title: string): Promise<void> {
+    await this.#scripts.run('rename', id, [title])
   }
 
   /** The interactions that wait for their turn, in order. */
@@ -146,28 +182,33 @@ export class Sessions {
   }
 
   /**
-   * The turn that a stream of the session shows after `id`, in the order of their starts; `null` asks for the first.
-   * `none` there is none yet · `lost` the list does not have `id` (any more) · `gone` the session does not exist.
+   * What a stream of the session shows after event `n` of a turn, in the order in which turns begin; `null` asks for the
+   * first. `none` there is nothing yet · `lost` the list does not have the turn (any more) · `gone` no such session.
    */
-  async runAfter(session: SessionId, id: InteractionId | null): Promise<InteractionId | 'none' | 'lost' | 'gone'> {
+  async runAfter(session: SessionId, last: Run | null): Promise<Run | 'none' | 'lost' | 'gone'> {
     const runs = this.#keys.runs(session)
     for (;;) {
-      const [exists, at] = await this.#db.run((redis) =>
-        Promise.all([redis.exists(this.#keys.session(session)), id === null ? -1 : redis.lpos(runs, id)]),
+      const [exists, entered] = await this.#db.run((redis) =>
+        Promise.all([
+          redis.exists(this.#keys.session(session)),
+          last && redis.hget(this.#keys.interaction(last.interaction), 'entered'),
+        ]),
       )
       if (!exists) return 'gone'
+      const entry = last && entryOf(last, entered ?? '')
+      const at = entry === null ? -1 : await this.#db.run((redis) => redis.lpos(runs, entry))
       if (at === null) return 'lost'
       const found = await this.#db.run((redis) => redis.lrange(runs, Math.max(at, 0), at + 1))
-      if (id === null) return (found[0] as InteractionId | undefined) ?? 'none'
-      if (found[0] === id) return (found[1] as InteractionId | undefined) ?? 'none'
-      // the oldest turn was dropped in between, and all places moved
+      if (entry !== null && found[0] !== entry) continue // the oldest turn was dropped in between, and all places moved
+      const next = found[entry === null ? 0 : 1]
+      return next === undefined ? 'none' : toRun(next)
     }
   }
 
-  /** The turn that began last; undefined before the first. */
-  async lastRun(session: SessionId): Promise<InteractionId | undefined> {
-    return ((await this.#db.run((redis) => redis.lindex(this.#keys.runs(session), -1))) ?? undefined) as
-      InteractionId | undefined
+  /** What began last; undefined before the first turn. */
+  async lastRun(session: SessionId): Promise<Run | undefined> {
+    const entry = await this.#db.run((redis) => redis.lindex(this.#keys.runs(session), -1))
+    return entry === null ? undefined : toRun(entry)
   }
 
   /** Tells whoever holds the session's agent to look. */
@@ -180,6 +221,17 @@ export class Sessions {
     const [word, , ...interactions] = await this.#scripts.run('remove', id, [])
     return word === 'gone' ? undefined : { interactions: interactions as InteractionId[] }
   }
+}
+
+function toRun(entry: string): Run {
+  const [interaction, n = '0'] = entry.split('/')
+  return { interaction: interaction as InteractionId, n: Number(n) }
+}
+
+/** The entry of the turn's part to which event `n` belongs. */
+function entryOf({ interaction, n }: Run, entered: string): string {
+  const from = entered.split(',').findLast((tip) => Number(tip) < n) ?? '0'
+  return Number(from) === 0 ? interaction : `${interaction}/${from}`
 }
 
 function toSession(id: SessionId, hash: Record<string, string>): StoredSession {

@@ -13,6 +13,8 @@ export interface StoredInteraction {
   owner: string
   pool: string
   status: Status
+  /** Who began it: a client's message, or a person at the agent. */
+  origin: 'client' | 'agent'
   input: string
   metadata: Record<string, string>
   request: RequestId | ''
@@ -42,8 +44,11 @@ export type DispatchAnswer =
       metadata: Record<string, string>
       pool: string
       tip: number
+      /** `agent`: it has it already, this is only its number. */
+      origin: 'client' | 'agent'
     }
-  | { word: 'held'; interaction: InteractionId; request: RequestId; after: number }
+  /** `asked`: it is past its deadline; where the agent can be asked whether it is still at it, do so. */
+  | { word: 'held'; interaction: InteractionId; request: RequestId; after: number; asked: boolean }
   | { word: 'ended'; interaction: InteractionId; code: string }
   | { word: 'superseded'; epoch: number }
   | { word: 'idle' | 'gone' }
@@ -64,7 +69,7 @@ export interface Deadlines {
 
 export type Verdict =
   | { word: 'gone' | 'sealed' | 'unsealed' }
-  | { word: 'later' | 'wake'; lookAt: number }
+  | { word: 'later' | 'wake' | 'asked'; lookAt: number }
   | { word: 'pend'; pool: string; sticky: string; lookAt: number }
   | { word: 'reset'; pool: string; lookAt: number }
   | { word: 'silent'; tip: number }
@@ -145,9 +150,16 @@ export class Turns {
           metadata: JSON.parse(text[5] || '{}') as Record<string, string>,
           pool: text[6]!,
           tip: Number(text[7]),
+          origin: text[8] as 'client' | 'agent',
         }
       case 'held':
-        return { word, interaction: text[0] as InteractionId, request: text[1] as RequestId, after: Number(text[2]) }
+        return {
+          word,
+          interaction: text[0] as InteractionId,
+          request: text[1] as RequestId,
+          after: Number(text[2]),
+          asked: text[3] === '1',
+        }
       case 'ended':
         return { word, interaction: text[0] as InteractionId, code: text[1]! }
       case 'superseded':
@@ -188,6 +200,7 @@ export class Turns {
     switch (word) {
       case 'later':
       case 'wake':
+      case 'asked':
         return { word, lookAt: Number(a) }
       case 'pend':
         return { word, pool: String(a), sticky: String(b), lookAt: Number(c) }
@@ -217,6 +230,7 @@ function toInteraction(id: InteractionId, hash: Record<string, string>): StoredI
     owner: hash['owner'] ?? '',
     pool: hash['pool'] ?? '',
     status: hash['status'] as Status,
+    origin: hash['origin'] ? 'agent' : 'client',
     input: hash['input'] ?? '',
     metadata: parsed<Record<string, string>>(hash['metadata']) ?? {},
     request: (hash['request'] ?? '') as RequestId | '',

@@ -62,6 +62,25 @@ const submits = seldom.map((interrupt) =>
   }),
 )
 
+const begins = anAgent.map((i) =>
+  step(
+    `agent ${i} begins a turn`,
+    async (world, { session }) => {
+      const agent = agentOf(world, i)
+      const interaction = newInteractionId(session)
+      const begin = () =>
+        store.sessions.begin({ interaction, session, input: 'typed', epoch: agent.epoch, historyLimit: 1000 })
+      const answer = await begin()
+      if (agent.epoch !== world.epoch) return expect(answer).toEqual({ word: 'superseded', epoch: world.epoch })
+      const owner = world.holder // whose lease it was last: the session knows its agent beyond the lease
+      const yielded = world.begin(interaction, owner)
+      expect(answer).toEqual({ word: 'ok', position: world.queue.indexOf(interaction) + 1, yielded: yielded?.id ?? '' })
+      expect(await begin()).toMatchObject({ word: 'known', position: world.queue.indexOf(interaction) + 1 })
+    },
+    (world) => agentOf(world, i).epoch > 0,
+  ),
+)
+
 const submitsAgain = aTurn.map((i) =>
   step(
     `submit turn ${i} again`,
@@ -86,6 +105,7 @@ const attaches = fc.tuple(anAgent, seldom).map(([i, anew]) =>
       return expect(answer).toEqual({ word: 'taken', agent: world.lease.agent })
     world.epoch++
     world.lease = { agent: agent.name, lost: false }
+    world.holder = agent
     agent.epoch = world.epoch
     agent.heard = ''
     const turn = world.current === '' ? undefined : world.turn(world.current)
@@ -96,6 +116,7 @@ const attaches = fc.tuple(anAgent, seldom).map(([i, anew]) =>
       request: turn?.request ?? '',
       status: turn?.status ?? '',
       after: turn?.agentTip ?? 0,
+      pool: 'coder',
     })
   }),
 )
@@ -110,6 +131,7 @@ const dispatches = fc.tuple(anAgent, onLoss, seldom).map(([i, onAgentLoss, answe
         heard: agent.heard,
         maxAttempts: MAX_ATTEMPTS,
         onAgentLoss,
+        agent: agent.name,
       })
       expect(answer).toMatchObject(dispatched(world, agent, onAgentLoss))
       if (answer.word === 'turn' && !answerIsLost) {
@@ -134,6 +156,7 @@ function dispatched(world: World, agent: ModelAgent, onAgentLoss: 'fail' | 'retr
     turn.dispatchEpoch === agent.epoch
   if (!repeated) {
     const failure = (code: string) => (world.end(turn, 'fail'), { word: 'ended', interaction: turn.id, code })
+    if (turn.origin !== '' && (turn.origin !== agent.name || turn.attempt > 0)) return failure('agent_disconnected')
     if (turn.status === 'streaming' && onAgentLoss === 'fail') return failure('agent_disconnected')
     if (turn.attempt >= MAX_ATTEMPTS) return failure('attempts_exhausted')
     if (turn.status === 'streaming') world.reset(turn)
@@ -240,6 +263,7 @@ function verdict(
     return confirmed ? failure('agent_silent') : { word: 'silent', tip: turn.log.length }
   }
   if (early) return { word: 'later' }
+  if (turn.origin !== '') return failure('agent_disconnected')
   if (turn.status === 'streaming') {
     if (onLoss === 'fail' || turn.attempt >= MAX_ATTEMPTS) return failure('agent_disconnected')
     world.reset(turn)
@@ -372,6 +396,7 @@ const steps = fc.commands(
     ...Array<typeof appends>(9).fill(appends),
     ...Array<typeof expires>(2).fill(expires),
     submitsAgain,
+    begins,
     cancels,
     cancels,
     releases,

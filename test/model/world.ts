@@ -18,6 +18,8 @@ export interface ModelTurn {
   log: (string | AgentEvent)[]
   sealed: boolean
   forgottenBy: RequestId | ''
+  /** The agent that began it by itself, or ''. */
+  origin: string
 }
 
 /** An agent, as far as it knows. It may be behind the truth; then it must be refused. */
@@ -49,6 +51,8 @@ export class World {
     said: new Map(),
   }))
   queue: InteractionId[] = []
+  /** Who took the lease last. */
+  holder!: ModelAgent
   current: InteractionId | '' = ''
   epoch = 0
   lease: { agent: string; lost: boolean } | null = null
@@ -70,7 +74,21 @@ export class World {
     turn.status = after
   }
 
-  submit(id: InteractionId, interrupt: boolean): void {
+  begin(id: InteractionId, agent: ModelAgent): ModelTurn | undefined {
+    const turn = this.enlist(id, agent.name)
+    const current = this.current === '' ? undefined : this.turn(this.current)
+    if (current && (current.status !== 'waiting' || current.origin !== '')) return void this.queue.unshift(id)
+    if (current) {
+      this.become(current, 'yield')
+      current.request = ''
+      current.log.push('yielded')
+      this.queue.unshift(current.id)
+    }
+    this.start(turn)
+    return current
+  }
+
+  enlist(id: InteractionId, origin: string): ModelTurn {
     const turn: ModelTurn = {
       id,
       status: 'queued',
@@ -81,8 +99,14 @@ export class World {
       log: ['submitted'],
       sealed: false,
       forgottenBy: '',
+      origin,
     }
     this.turns.set(id, turn)
+    return turn
+  }
+
+  submit(id: InteractionId, interrupt: boolean): void {
+    const turn = this.enlist(id, '')
     if (this.current === '') return this.start(turn)
     if (!interrupt) return void this.queue.push(id)
     this.queue.unshift(id)

@@ -64,7 +64,7 @@ describe('attach', () => {
     await store.append(request, epoch, 1, [text('a'), text('b')])
     expect(
       await store.leases.attach(session, claimant('one'), { holding: { request, acked: 1 }, incarnation: 'x' }),
-    ).toEqual({ word: 'ok', epoch: epoch + 1, interaction: id, request, status: 'streaming', after: 2 })
+    ).toEqual({ word: 'ok', epoch: epoch + 1, interaction: id, request, status: 'streaming', after: 2, pool: 'coder' })
     expect(await store.turns.head(id)).toMatchObject({ incarnation: '' })
   })
 

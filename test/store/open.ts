@@ -46,7 +46,7 @@ export interface TestStore extends Store, AsyncDisposable {
   session(): Promise<SessionId>
   submit(
     session: SessionId,
-    more?: { interaction?: InteractionId; interrupt?: boolean; queueLimit?: number; historyLimit?: number },
+    more?: { interaction?: InteractionId; interrupt?: boolean | 'threaded'; queueLimit?: number; historyLimit?: number },
   ): Promise<{ id: InteractionId; word: string; position: number; interrupted: string }>
   attach(
     session: SessionId,
@@ -56,7 +56,13 @@ export interface TestStore extends Store, AsyncDisposable {
   dispatch(
     session: SessionId,
     epoch: number,
-    more?: { holding?: RequestId | ''; heard?: RequestId | ''; maxAttempts?: number; onAgentLoss?: 'fail' | 'retry' },
+    more?: {
+      holding?: RequestId | ''
+      heard?: RequestId | ''
+      maxAttempts?: number
+      onAgentLoss?: 'fail' | 'retry'
+      agent?: string
+    },
   ): Promise<DispatchAnswer>
   append(
     request: RequestId,
@@ -105,7 +111,7 @@ export async function openTestStore(settings: Partial<StoreSettings> & { url?: s
         session,
         input: 'hello',
         metadata: { k: 'v' },
-        interrupt: more.interrupt ?? false,
+        interrupt: more.interrupt === 'threaded' ? 'threaded' : more.interrupt ? 'now' : '',
         queueLimit: more.queueLimit ?? 100,
         historyLimit: more.historyLimit ?? 100,
       })

@@ -148,7 +148,7 @@ test('whoever holds the session is named and woken', async () => {
       session,
       input: 'x',
       metadata: {},
-      interrupt: false,
+      interrupt: '',
       queueLimit: 1,
       historyLimit: 1,
     }),

@@ -23,6 +23,7 @@ describe('dispatch', () => {
       metadata: { k: 'v' },
       pool: 'coder',
       tip: 2,
+      origin: 'client',
     })
     expect(await inFlight(store, session)).toEqual({
       waitingInteractionId: id,
@@ -46,6 +47,7 @@ describe('dispatch', () => {
       interaction: id,
       request,
       after: 2,
+      asked: false,
     })
     expect(await store.events(id)).toEqual(before)
   })
@@ -129,6 +131,7 @@ describe('dispatch', () => {
       interaction: id,
       request,
       after: 0,
+      asked: false,
     })
     expect(await inFlight(store, session)).toMatchObject({ lastRequestId: request })
     expect(await store.append(request, epoch, 1, [text('a')])).toMatchObject({ word: 'ok' })

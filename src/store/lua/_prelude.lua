@@ -57,9 +57,36 @@ local function record(id, events)
   return tip
 end
 
+-- Makes an interaction that has no place yet, and keeps the session's history within its limit.
+local function enlist(id, input, metadata, keep)
+  redis.call('HSET', interaction_key(id), 'id', id, 'status', 'queued', 'input', input, 'metadata', metadata,
+    'createdAt', at, 'pool', get(session, 'pool'), 'owner', get(session, 'owner'), 'attempt', 0, 'tip', 0, 'agentTip', 0)
+  redis.call('RPUSH', history, id)
+  redis.call('PEXPIRE', history, session_ttl)
+  while redis.call('LLEN', history) > tonumber(keep) do
+    local old = redis.call('LINDEX', history, 0)
+    if not ended(get(interaction_key(old), 'status')) and redis.call('EXISTS', interaction_key(old)) == 1 then break end
+    redis.call('LPOP', history)
+    for from in string.gmatch(get(interaction_key(old), 'entered'), '%d+') do
+      redis.call('LREM', runs, 1, from == '0' and old or old .. '/' .. from)
+    end
+    redis.call('DEL', interaction_key(old), log_key(old))
+  end
+end
+
+-- Where an interaction stands in the queue, from 1; 0 when it does not.
+local function position(id)
+  local found = redis.call('LPOS', queue, id)
+  return found and found + 1 or 0
+end
+
 -- The order in which a session's stream shows its turns: by their start or, for what ended in the queue, by their end.
+-- A turn that had stepped back is entered again, as `<id>/<tip>`: its events after that one. `entered` has all its tips.
 local function enter(id)
-  redis.call('RPUSH', runs, id)
+  local key = interaction_key(id)
+  local before, tip = get(key, 'entered'), number(key, 'tip')
+  redis.call('HSET', key, 'entered', before == '' and '0' or before .. ',' .. tip)
+  redis.call('RPUSH', runs, before == '' and id or id .. '/' .. tip)
   redis.call('PEXPIRE', runs, session_ttl)
 end
 
@@ -91,7 +118,7 @@ end
 -- long as the session until `seal` has kept the output.
 local function close(id, status, code, message)
   local key = interaction_key(id)
-  if get(key, 'startedAt') == '' then enter(id) end
+  if get(key, 'status') == 'queued' then enter(id) end
   redis.call('HSET', key, 'status', status, 'endedAt', at)
   if code ~= '' then redis.call('HSET', key, 'errorCode', code, 'errorMessage', message) end
   touch()

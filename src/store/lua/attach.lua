@@ -1,7 +1,7 @@
 -- attach: an agent connection takes the lease of a session. Its own older connection loses it.
 -- ARGV  3 agent · 4 connection · 5 replica · 6 transport · 7 lease TTL, ms · 8 request the agent has in hand, or ''
 --       9 its last acknowledged event · 10 lowest epoch to give · 11 incarnation to use if needed
--- gives {'ok', epoch, current interaction or '', its request, its status, agent's last event in the log}
+-- gives {'ok', epoch, current interaction or '', its request, its status, agent's last event in the log, pool}
 --       {'taken', agent} · {'gone'}
 if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 local holder = get(lease, 'agent')
@@ -14,7 +14,7 @@ redis.call('HSET', lease, 'agent', ARGV[3], 'connection', ARGV[4], 'replica', AR
 redis.call('PEXPIRE', lease, ARGV[7])
 touch()
 local id = get(session, 'waitingInteractionId')
-if id == '' then return { 'ok', epoch, '', '', '', 0 } end
+if id == '' then return { 'ok', epoch, '', '', '', 0, get(session, 'pool') } end
 local key = interaction_key(id)
 local held = ARGV[8]
 if held ~= '' and not adopt(id, held, ARGV[11]) and get(key, 'request') == held
@@ -22,4 +22,4 @@ if held ~= '' and not adopt(id, held, ARGV[11]) and get(key, 'request') == held
   redis.call('HSET', key, 'incarnation', ARGV[11]) -- readers may have seen more than the log now has
   record(id, {})
 end
-return { 'ok', epoch, id, get(key, 'request'), get(key, 'status'), number(key, 'agentTip') }
+return { 'ok', epoch, id, get(key, 'request'), get(key, 'status'), number(key, 'agentTip'), get(session, 'pool') }

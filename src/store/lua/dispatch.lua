@@ -2,8 +2,8 @@
 -- ARGV  3 epoch · 4 request the agent has in hand, or '' · 5 most attempts · 6 agent lost after output: 'fail' | 'retry'
 --       7 agent, for the log · 8 last request the holder heard of in this epoch, or '' (then a call whose answer was lost
 --       gives the same request again) · '*' not told
--- gives {'turn', interaction, request, attempt, thread, input, metadata, pool, tip} deliver this
---       {'held', interaction, request, agent's last event} the agent has it already · {'idle'} nothing to do
+-- gives {'turn', interaction, request, attempt, thread, input, metadata, pool, tip, origin: 'client' | 'agent'} deliver this
+--       {'held', interaction, request, agent's last event, '1' to ask the agent whether it is still at it} · {'idle'}
 --       {'ended', interaction, code} the turn could not go on: look again · {'superseded', epoch now} · {'gone'}
 if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 if get(session, 'epoch') ~= ARGV[3] then return { 'superseded', get(session, 'epoch') } end
@@ -16,15 +16,21 @@ if status == '' or ended(status) then -- only after Redis lost writes: the place
   return { 'ended', id, 'lost' }
 end
 if ARGV[4] ~= '' and (request == ARGV[4] or adopt(id, ARGV[4], 'd' .. string.format('%.0f', at))) then
-  return { 'held', id, ARGV[4], number(key, 'agentTip') }
+  local asked = number(key, 'askedAt') > number(key, 'lastActivityAt')
+  return { 'held', id, ARGV[4], number(key, 'agentTip'), asked and '1' or '' }
 end
 local function turn(tip)
   return { 'turn', id, request, attempt, get(session, 'thread'), get(key, 'input'), get(key, 'metadata'),
-    get(session, 'pool'), tip }
+    get(session, 'pool'), tip, get(key, 'origin') == '' and 'client' or 'agent' }
 end
 if ARGV[8] ~= '*' and request ~= '' and request ~= ARGV[8] and status == 'waiting'
   and get(key, 'dispatchEpoch') == ARGV[3] then
   return turn(number(key, 'tip'))
+end
+local origin = get(key, 'origin')
+if origin ~= '' and (origin ~= ARGV[7] or attempt > 0) then -- nobody else has it, and it cannot be sent
+  fail(id, 'agent_disconnected', 'The agent that began this turn went away in the middle of it.')
+  return { 'ended', id, 'agent_disconnected' }
 end
 if status == 'streaming' then
   if ARGV[6] ~= 'retry' then

@@ -5,6 +5,7 @@
 --       (all times in ms)
 -- gives {'gone'} · {'sealed'} nothing to do · {'unsealed'} ended, its output is not yet kept · {'later', look again at}
 --       {'pend', pool, sticky agent, look again at} it needs an agent · {'wake', look again at} its agent may have missed it
+--       {'asked', look again at} its agent is asked whether it is still at it
 --       {'silent', tip} past the deadline: confirm that no tool is running · {'failed', code, next turn or ''}
 --       {'reset', pool, look again at} its agent is lost, it begins anew
 local id = ARGV[3]
@@ -29,6 +30,7 @@ local function due(since, limit) -- an outage after `since` moves the deadline b
   return when
 end
 local later = at + 30000
+local ANSWER_MS = 5000 -- for an agent that is asked
 if status == 'queued' then
   if get(session, 'waitingInteractionId') == '' then -- only after Redis lost writes
     advance()
@@ -56,10 +58,23 @@ if holder ~= '' then
     return { 'later', math.min(later, silent) }
   end
   if ARGV[12] ~= get(key, 'tip') then return { 'silent', get(key, 'tip') } end
+  if get(lease, 'transport') == 'helix' then -- its word that it is done may have been lost, and it can be asked
+    local asked = number(key, 'askedAt')
+    if asked <= active then
+      redis.call('HSET', key, 'askedAt', at)
+      wake()
+      return { 'asked', at + ANSWER_MS }
+    end
+    if at < asked + ANSWER_MS then return { 'asked', asked + ANSWER_MS } end
+  end
   return { 'failed', 'agent_silent',
     fail(id, 'agent_silent', 'The agent said nothing for ' .. ARGV[6] .. ' ms.') }
 end
 if at < tonumber(ARGV[11]) then return { 'later', tonumber(ARGV[11]) } end
+if get(key, 'origin') ~= '' then
+  return { 'failed', 'agent_disconnected',
+    fail(id, 'agent_disconnected', 'The agent that began this turn went away and did not come back in time.') }
+end
 if status == 'streaming' then
   if ARGV[8] == 'retry' and number(key, 'attempt') < tonumber(ARGV[7]) then
     record(id, { cjson.encode({ type = 'reset', reason = 'agent_disconnected', attempt = number(key, 'attempt') + 1 }) })

@@ -56,6 +56,7 @@ export function agentsDoor(
   const io = new Server(server, {
     transports: ['websocket'],
     serveClient: false,
+    destroyUpgrade: false, // other doors have WebSockets too
     pingInterval: 10_000,
     pingTimeout: 10_000,
     maxHttpBufferSize: MAX_FRAME_BYTES,
@@ -72,6 +73,8 @@ export function agentsDoor(
   agents.on('connection', (socket: AgentSocket) => {
     const impatience = setTimeout(() => socket.conn.close(), HELLO_MS)
     let station: Station | undefined
+    let opened = false
+    let left: string | undefined // gone before it was welcome: then it is parted from as soon as it has come
     socket.once('hello', (message, answer) => {
       clearTimeout(impatience)
       if (typeof answer !== 'function') return void socket.conn.close()
@@ -80,7 +83,10 @@ export function agentsDoor(
           answer(reply.reply)
           if (!reply.reply.ok) return void setTimeout(() => socket.conn.close(), 500).unref()
           station = reply.station
-          return reply.open?.()
+          return reply.open?.().finally(() => {
+            opened = true
+            if (left !== undefined) leave(left)
+          })
         })
         .catch((err: unknown) => {
           observe.outage('agent hello', err)
@@ -90,14 +96,18 @@ export function agentsDoor(
     })
     socket.once('disconnect', (why) => {
       clearTimeout(impatience)
+      if (opened) leave(why)
+      else left = why
+    })
+
+    function leave(why: string): void {
       if (!station) return
-      const left = station
-      observe.agentLeft({ agent: left.link.agent, connection: socket.id, why, holding: left.holds.size })
-      const done = part(parts, links, pools, left, left.leaving && !closed ? 'left' : 'lost')
+      observe.agentLeft({ agent: station.link.agent, connection: socket.id, why, holding: station.holds.size })
+      const done = part(parts, links, pools, station, station.leaving && !closed ? 'left' : 'lost')
         .catch((err: unknown) => observe.outage('agent left', err)) // its leases expire by themselves
         .finally(() => parting.delete(done))
       parting.add(done)
-    })
+    }
   })
 
   async function welcome(

@@ -28,6 +28,7 @@ export function socketLink(socket: AgentSocket, agent: string, pool: string | nu
     since,
     connection: socket.id,
     transport: 'socket.io',
+    confirms: true,
     turn: (message) => void socket.emit('turn', message),
     ack: (request, after) => void socket.emit('ack', { request, after }),
     resend: (request, after) => void socket.emit('resend', { request, after }),

@@ -58,6 +58,7 @@ export const InteractionReply = z
     session: SessionIdText,
     pool: z.string(),
     status: StatusText,
+    origin: z.enum(['client', 'agent']).meta({ description: '`agent`: a person wrote to the agent directly.' }),
     input: z.string(),
     metadata: pairs,
     attempt: count.meta({ description: 'Deliveries to agents so far.' }),
@@ -140,8 +141,9 @@ type Shape<Event extends { type: string }> = {
 
 /** What the gateway itself writes to a log. */
 const GATEWAY_EVENTS = {
-  submitted: z.object({ type: z.literal('submitted'), queued: count }),
+  submitted: z.object({ type: z.literal('submitted'), queued: count, origin: z.literal('agent').optional() }),
   started: z.object({ type: z.literal('started') }),
+  yielded: z.object({ type: z.literal('yielded') }),
   dispatched: z.object({ type: z.literal('dispatched'), request: z.string(), attempt: count, agent: z.string() }),
   reset: z.object({ type: z.literal('reset'), reason: z.string(), attempt: count }),
   cancelled: z.object({ type: z.literal('cancelled'), reason: z.string() }),
@@ -150,6 +152,7 @@ const GATEWAY_EVENTS = {
 const MEANING: Record<string, string> = {
   submitted: 'The message is stored. `queued` 0: it is its turn.',
   started: 'A queued turn got the session’s place.',
+  yielded: 'The turn goes back to the head of the queue: its agent began another one by itself.',
   dispatched: 'An agent was given the turn.',
   reset: 'The answer begins anew: what was shown is void.',
   'entry.append': 'Adds text to an entry; the first mention creates it.',

@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { Outbox, TAIL } from '../../src/sdk/agent-outbox.js'
+import { Outbox, TAIL } from '../../src/protocol/outbox.js'
 import { split, type AgentEvent } from '../../src/protocol/events.js'
 
 const say = (text: string): AgentEvent => ({ type: 'entry.append', entry: 'e', text })

@@ -1,5 +1,5 @@
-import { MAX_BATCH_EVENTS } from '../protocol/agent-wire.js'
-import { isEnd, type AgentEvent } from '../protocol/events.js'
+import { MAX_BATCH_EVENTS } from './agent-wire.js'
+import { isEnd, type AgentEvent } from './events.js'
 
 /** How much of what was acknowledged is kept all the same: a failover of Redis may take it back. */
 export const TAIL = { ms: 30_000, events: 1000, bytes: 4 * 1024 * 1024 }
@@ -35,6 +35,11 @@ export class Outbox {
   #sentBytes = 0
   #ended = false
   #dropped = false
+
+  /** `after`: the log has so many events already, from a connection before this one. */
+  constructor(after = 0) {
+    this.#forgotten = this.#acked = this.#sent = after
+  }
 
   /** Number of the last event that was put in. */
   get last(): number {

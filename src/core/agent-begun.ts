@@ -1,0 +1,85 @@
+import type { Entry } from '../protocol/fold.js'
+import type { InteractionId, SessionId } from '../protocol/ids.js'
+import { hold } from './deliver.js'
+import type { Hold, Station } from './links.js'
+import { newInteractionId, newName, newSessionId } from './mint.js'
+import { LOOK_SOON_MS, type Parts } from './parts.js'
+import { foldLog } from './seal.js'
+
+/*
+ * What begins at the agent and not at a client: a person writes into the editor that is the agent, or opens a
+ * conversation there.
+ */
+
+/**
+ * A person wrote to the agent directly: a turn of its own, before all that waits; a prompt that the agent was given and
+ * has not begun to answer steps back. The agent is told the turn's name like that of any other (`origin: 'agent'`).
+ * Gives false when the session is no longer this agent's.
+ */
+export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<boolean> {
+  const { store, settings, clock, observe } = parts
+  const interaction = newInteractionId(it.session)
+  await store.deadlines.look(interaction, clock.now() + LOOK_SOON_MS) // the deadline first, as in submit
+  const answer = await store.sessions.begin({
+    interaction,
+    session: it.session,
+    input,
+    epoch: it.epoch,
+    historyLimit: settings.historyLimit,
+  })
+  if (answer.word === 'superseded' || answer.word === 'gone') return false
+  observe.turnBegunByAgent({ session: it.session, interaction, yielded: answer.yielded, queued: answer.position })
+  it.deliver()
+  return true
+}
+
+/** A session for a conversation that a person opened at the agent: owner, pool and metadata are those of `parent`. */
+export async function branchSession(
+  parts: Parts,
+  station: Station,
+  parent: SessionId,
+  title: string,
+): Promise<Hold | undefined> {
+  const { store } = parts
+  const from = await store.sessions.read(parent)
+  if (!from) return undefined
+  const { owner, pool, metadata } = from
+  const id = newSessionId()
+  await store.sessions.create({ id, owner, pool, title, metadata, nowMs: await store.replicas.now() })
+  return takeSession(parts, station, id)
+}
+
+/** Takes a session for an agent that turned out to have it, whatever its capacity. Undefined when another holds it. */
+export async function takeSession(parts: Parts, station: Station, session: SessionId): Promise<Hold | undefined> {
+  const { store, settings } = parts
+  const { link } = station
+  const known = station.holds.get(session)
+  if (known) return known
+  await store.pools.took(link.pool ?? '', link.agent, [session]) // first, so that its next connection finds it
+  const answer = await store.leases.attach(
+    session,
+    { agent: link.agent, connection: link.connection, replica: settings.replica, transport: link.transport },
+    { incarnation: newName('i').slice(2) },
+  )
+  if (answer.word !== 'ok') {
+    await store.pools.gaveUp(link.pool ?? '', link.agent, session)
+    return undefined
+  }
+  return hold(parts, station, session, { epoch: answer.epoch, pool: answer.pool })
+}
+
+/** Turns that are looked through for entries of the past. */
+const PAST_TURNS = 200
+
+/** What the last turns of a session hold, oldest first; without the one named. */
+export async function pastEntries(
+  { store }: Pick<Parts, 'store'>,
+  session: SessionId,
+  but: InteractionId | '',
+): Promise<Entry[][]> {
+  const ids = (await store.sessions.interactions(session)).slice(-PAST_TURNS).filter((id) => id !== but)
+  const past: Entry[][] = []
+  for (const turn of await store.turns.readMany(ids))
+    past.push(turn.output ?? (turn.tip > 0 ? (await foldLog(store.log, turn.id)).entries : []))
+  return past
+}

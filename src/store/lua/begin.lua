@@ -1,0 +1,33 @@
+-- begin: a turn that the agent begins, because a person writes to it directly. It goes before all that waits; a turn that
+-- the agent was given and has not begun to answer steps back into the line. Idempotent by its id.
+-- ARGV  3 interaction · 4 input · 5 epoch · 6 most turns kept
+-- gives {'ok' | 'known', position (0: it runs), turn that stepped back or ''} · {'superseded', epoch now} · {'gone'}
+if redis.call('EXISTS', session) == 0 then return { 'gone' } end
+if get(session, 'epoch') ~= ARGV[5] then return { 'superseded', get(session, 'epoch') } end
+local id = ARGV[3]
+if redis.call('EXISTS', interaction_key(id)) == 1 then return { 'known', position(id), '' } end
+local current = get(session, 'waitingInteractionId')
+local key = interaction_key(current)
+if current ~= '' and redis.call('EXISTS', key) == 0 then current = '' end -- only after Redis lost writes
+local yields = current ~= '' and get(key, 'status') == 'waiting' and get(key, 'origin') == ''
+
+touch()
+enlist(id, ARGV[4], '{}', ARGV[6])
+redis.call('HSET', interaction_key(id), 'origin', get(session, 'agent'))
+local ahead = current ~= '' and not yields
+record(id, { '{"type":"submitted","queued":' .. (ahead and 1 or 0) .. ',"origin":"agent"}' })
+if ahead then
+  redis.call('LPUSH', queue, id)
+  redis.call('PEXPIRE', queue, session_ttl)
+  return { 'ok', 1, '' }
+end
+if yields then
+  redis.call('HSET', key, 'status', 'queued', 'request', '')
+  redis.call('LPUSH', queue, current)
+  redis.call('PEXPIRE', queue, session_ttl)
+  record(current, { '{"type":"yielded"}' })
+end
+redis.call('HDEL', session, 'lastRequestId')
+start(id)
+wake()
+return { 'ok', 0, yields and current or '' }

@@ -1,0 +1,364 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { CancelMessage, TurnMessage } from '../../protocol/agent-wire.js'
+import type { AgentEvent } from '../../protocol/events.js'
+import type { Entry } from '../../protocol/fold.js'
+import { interactionOf, isRequestId, type InteractionId, type RequestId, type SessionId } from '../../protocol/ids.js'
+import { Outbox, type Window } from '../../protocol/outbox.js'
+import { Answer } from './answer.js'
+import type { Past } from './past.js'
+import type { HelixCommand, HelixEvent, Message } from './wire.js'
+
+/** What a conversation asks of its connection. */
+export interface Outlet {
+  window: Window
+  /** First pause before a prompt that was ended without an answer is sent again, ms; doubles each time. */
+  bounceMs: number
+  send(command: HelixCommand): void
+  /** Runs it once the agent is ready for commands. */
+  whenReady(say: () => void): void
+  push(request: RequestId, first: number, events: AgentEvent[]): void
+  giveBack(request: RequestId, delayMs: number): void
+  /** Counts what is not shown: `replay` an earlier turn has it, `late` its turn is over, `older` it is about another turn. */
+  dropped(reason: 'replay' | 'late' | 'older', request: string): void
+}
+
+interface Turn {
+  request: RequestId
+  interaction: InteractionId
+  /** `agent`: a person wrote to the agent directly. */
+  origin: 'client' | 'agent'
+  input: string
+  outbox: Outbox
+  answer: Answer
+  /** Taken for a replay, though it came under this turn's own request. Its answer after all, if there is no other. */
+  doubtful: Message[]
+  ended: boolean
+  /** Begun on an earlier connection: whether the agent still has it is not known. */
+  resumed: boolean
+}
+
+/** How long a cancelled turn may take to stop before the next prompt is sent all the same, ms. */
+const CANCEL_MS = 3000
+/** How long what an agent says waits for its turn to be named, ms. */
+const NAMING_MS = 5000
+const MOST_BOUNCE_MS = 30_000
+const MOST_DOUBTFUL = 200
+
+/**
+ * One session as a Helix agent's connection sees it. The agent neither numbers nor acknowledges: here its whole contents
+ * become numbered events, kept until some time after they are in the log; and here is decided what belongs to the one
+ * turn that runs. A request id may only reject, never select: what a person typed at the agent carries an old one.
+ */
+export class Conversation {
+  readonly session: SessionId
+  readonly pool: string
+  /** Which of the agent's kinds of agent answers; to be named in every command. */
+  readonly agentName: string
+  /** The agent's id for the conversation, as last told; '' before. */
+  thread: string
+  readonly #outlet: Outlet
+  readonly #past: Past
+  #turn: Turn | null = null
+  /** Turns that the agent has begun and that are not named yet. */
+  #expected = 0
+  #named = (): void => {}
+  #cancelling: { request: string; done: Promise<unknown>; confirm: () => void } | null = null
+  #asked = ''
+  #lastSent = ''
+  #bounces = { interaction: '', count: 0 }
+  /** The last prompt of a client. */
+  #prompted = { request: '', input: '' }
+  /** The last request that was cancelled, until the agent says that it has ended. */
+  #stopped = ''
+  /** The agent has been heard of this conversation since it connected. */
+  #heard = false
+
+  constructor(session: { id: SessionId; pool: string; thread: string; agentName: string }, past: Past, outlet: Outlet) {
+    this.session = session.id
+    this.pool = session.pool
+    this.thread = session.thread
+    this.agentName = session.agentName
+    this.#past = past
+    this.#outlet = outlet
+  }
+
+  /** The request that runs, '' for none. */
+  get request(): RequestId | '' {
+    return this.#turn && !this.#turn.ended ? this.#turn.request : ''
+  }
+
+  /** Whether nothing that the agent said is still on its way into the log. */
+  get settled(): boolean {
+    const outbox = this.#turn?.outbox
+    return !outbox || outbox.acked === outbox.last
+  }
+
+  /** Bytes that wait for Redis. */
+  get pendingBytes(): number {
+    return this.#turn?.outbox.pending.bytes ?? 0
+  }
+
+  /** A turn from the gateway. A client's is sent to the agent; one that the agent began is only named. */
+  start({ request, interaction, origin, input, thread }: TurnMessage): void {
+    this.#begin({ request, interaction, origin: origin ?? 'client', input }, 0, [])
+    if (origin === 'agent') {
+      this.#expected = Math.max(this.#expected - 1, 0)
+      if (this.thread !== '' && this.thread !== thread) this.#say({ type: 'thread', thread: this.thread })
+      return this.#named()
+    }
+    this.#outlet.whenReady(() => void this.#prompt(request, thread))
+  }
+
+  /** The turn that the agent has in hand from an earlier connection, of which the log has `after` events of the agent. */
+  resume(
+    turn: { request: RequestId; interaction: InteractionId; origin: 'client' | 'agent'; input: string },
+    after: number,
+    entries: readonly Entry[],
+  ): void {
+    this.#begin(turn, after, entries)
+    this.#turn!.resumed = true
+    this.#lastSent = turn.request
+  }
+
+  /** After a reconnect: shows the agent which thread goes on, and has it load it. */
+  open(): void {
+    if (this.thread === '') return
+    const { session, thread, agentName, request } = this
+    const data = { acp_thread_id: thread, agent_name: agentName, session_id: session }
+    this.#outlet.send({ type: 'open_thread', data: { ...data, ...(request && { request_id: request }) } })
+  }
+
+  /**
+   * The agent may have lost the prompt in its restart, or be at work on it after a mere break of the network: the prompt
+   * is sent again only when nothing is heard of the conversation for a while.
+   */
+  async sendAgainAfter(quietMs: number): Promise<void> {
+    const turn = this.#turn
+    if (!turn?.resumed || turn.origin === 'agent' || !turn.answer.empty || turn.ended) return
+    await sleep(quietMs, undefined, { ref: false })
+    if (this.#turn !== turn || this.#heard || turn.ended) return
+    this.#turn = null
+    this.#outlet.giveBack(turn.request, 0)
+  }
+
+  /** The thread has a name: that of now, or another for the same conversation; the newest counts. */
+  bind(thread: string): void {
+    if (thread === this.thread) return
+    this.thread = thread
+    if (this.request) this.#say({ type: 'thread', thread })
+  }
+
+  /** A turn that the agent begins is on its way: what is said meanwhile waits for it. */
+  expect(): void {
+    this.#expected++
+  }
+
+  /** It did not come to be after all. */
+  unexpect(): void {
+    this.#expected = Math.max(this.#expected - 1, 0)
+    this.#named()
+  }
+
+  /** Whether a person's message is but the prompt that we sent, told back. */
+  echoes({ content, request }: Message): boolean {
+    if (content.trim() !== this.#prompted.input) return false
+    return this.#turn?.request === this.#prompted.request || request === this.#prompted.request
+  }
+
+  async message(said: Message): Promise<void> {
+    this.#heard = true
+    const turn = await this.#current()
+    const stopped = said.request !== '' && said.request === this.#stopped
+    if (!turn || (stopped && turn.origin === 'client')) return this.#outlet.dropped('late', said.request)
+    if (!turn.answer.has(said.id)) {
+      if (this.#past.holds(said)) {
+        if (said.request === turn.request && turn.doubtful.length < MOST_DOUBTFUL) turn.doubtful.push(said)
+        return this.#outlet.dropped('replay', said.request)
+      }
+      if (this.#past.continues(said)) return this.#outlet.dropped('late', said.request)
+    }
+    this.#say(...turn.answer.update(said))
+  }
+
+  /** `chat_response…`: the words of agents that know neither threads nor entries. */
+  async response({ how, text, request }: Extract<HelixEvent, { type: 'response' }>): Promise<void> {
+    if (how === 'done') return this.completed({ type: 'completed', thread: '', request })
+    const before = this.#turn?.answer.entries.find((entry) => entry.id === 'response')?.text ?? ''
+    const content = how === 'chunk' ? before + text : text
+    const said = { type: 'message', thread: '', id: 'response', byUser: false, content, request } as const
+    if (content !== '') await this.message(said)
+  }
+
+  async completed({ request, usage }: Extract<HelixEvent, { type: 'completed' }>): Promise<void> {
+    this.#heard = true
+    const turn = await this.#current()
+    if (request === this.#stopped) this.#stopped = ''
+    if (!turn) return this.#outlet.dropped('late', request)
+    if (turn.origin === 'agent') {
+      if (turn.answer.empty) return this.#outlet.dropped('older', request) // of a prompt that crossed it
+    } else {
+      if (isRequestId(request) && interactionOf(request) !== turn.interaction)
+        return this.#outlet.dropped('older', request)
+      if (turn.answer.empty) for (const said of turn.doubtful) this.#say(...turn.answer.update(said))
+      if (turn.answer.empty) {
+        if (request !== '' && request !== turn.request) return this.#outlet.dropped('older', request)
+        return this.#bounce(turn)
+      }
+    }
+    this.#end(...(usage ? [{ type: 'usage' as const, usage }] : []), { type: 'completed', reason: 'end_turn' })
+  }
+
+  /** The agent could not: its words go to the reader. */
+  failed(code: string, message: string, request: string): void {
+    this.#heard = true
+    const turn = this.#turn
+    if (!turn || turn.ended) return
+    if (turn.origin === 'client' && request !== '' && request !== turn.request)
+      return this.#outlet.dropped('older', request)
+    this.#end({ type: 'failed', code, message: message || code })
+  }
+
+  title(title: string): boolean {
+    if (!this.request) return false
+    this.#say({ type: 'title', title })
+    return true
+  }
+
+  /** Past its deadline: the agent's answer to a cancel tells whether it was still at it. */
+  ask(request: RequestId): void {
+    if (this.#turn?.request !== request || this.#turn.ended || this.#asked !== '') return
+    this.#asked = this.#lastSent || request
+    this.#cancel(this.#asked)
+  }
+
+  cancelled({ request, noop }: Extract<HelixEvent, { type: 'cancelled' }>): void {
+    if (this.#cancelling?.request === request) this.#cancelling.confirm()
+    const turn = this.#turn
+    if (this.#asked === '' || this.#asked !== request || !turn || turn.ended) return
+    if (noop && !turn.answer.empty) return this.#end({ type: 'completed', reason: 'end_turn' })
+    this.#end({ type: 'failed', code: 'agent_silent', message: 'The agent said nothing until the deadline.' })
+  }
+
+  /** The turn is over for the gateway. An agent that may still be at it is told so. */
+  over(request: RequestId, reason: CancelMessage['reason']): void {
+    const turn = this.#turn
+    if (turn?.request !== request) return
+    this.#forget(turn)
+    if (turn.ended || reason === 'superseded' || reason === 'yielded') return
+    const sent = this.#lastSent || request
+    const cancelling = { request: sent, done: Promise.resolve() as Promise<unknown>, confirm: () => {} }
+    cancelling.done = new Promise<void>((resolve) => {
+      cancelling.confirm = resolve
+      setTimeout(resolve, CANCEL_MS).unref()
+    }).finally(() => {
+      if (this.#cancelling === cancelling) this.#cancelling = null
+    })
+    this.#cancelling = cancelling
+    this.#stopped = request
+    this.#cancel(sent)
+  }
+
+  acked(request: RequestId, after: number): void {
+    const turn = this.#turn
+    if (turn?.request !== request) return
+    turn.outbox.ack(after, Date.now())
+    if (turn.outbox.over) return this.#forget(turn)
+    this.#flush(turn)
+  }
+
+  /** The log ends at `after`: what followed is sent again, or, where it is not kept, the turn fails. */
+  resend(request: RequestId, after: number): void {
+    const turn = this.#turn
+    if (turn?.request !== request) return
+    if (!turn.outbox.rewind(after, Date.now())) {
+      turn.outbox.endAfter(after, { type: 'failed', code: 'agent_output_lost', message: LOST })
+      turn.ended = true
+    }
+    this.#flush(turn)
+  }
+
+  #begin(turn: Pick<Turn, 'request' | 'interaction' | 'origin' | 'input'>, after: number, has: readonly Entry[]): void {
+    if (this.#turn) this.#forget(this.#turn)
+    this.#asked = ''
+    this.#turn = {
+      ...turn,
+      outbox: new Outbox(after),
+      answer: new Answer(has),
+      doubtful: [],
+      ended: false,
+      resumed: false,
+    }
+    if (turn.origin === 'client') this.#prompted = { request: turn.request, input: turn.input.trim() }
+  }
+
+  async #prompt(request: RequestId, thread: string | null): Promise<void> {
+    const cancelling = this.#cancelling
+    let interrupt = false
+    if (cancelling) {
+      interrupt = true
+      await cancelling.done
+    }
+    if (this.#turn?.request !== request) return // cancelled before it was sent
+    this.#lastSent = request
+    this.#outlet.send({
+      type: 'chat_message',
+      data: {
+        message: this.#turn.input,
+        request_id: request,
+        acp_thread_id: thread,
+        agent_name: this.agentName,
+        interrupt: interrupt && thread !== null,
+        interaction_id: this.#turn.interaction,
+        session_id: this.session,
+      },
+    })
+  }
+
+  #cancel(request: string): void {
+    this.#outlet.send({ type: 'cancel_current_turn', data: { request_id: request, session_id: this.session } })
+  }
+
+  /** The turn that runs; one that the agent has begun is waited for until it is named. */
+  async #current(): Promise<Turn | null> {
+    const running = () => (this.#turn && !this.#turn.ended ? this.#turn : null)
+    if (running() || this.#expected === 0) return running()
+    await new Promise<void>((resolve) => {
+      this.#named = resolve
+      setTimeout(resolve, NAMING_MS).unref()
+    })
+    return running()
+  }
+
+  /** An end without an answer is none: the prompt is sent again, after a while, as often as the gateway allows. */
+  #bounce(turn: Turn): void {
+    const count = this.#bounces.interaction === turn.interaction ? this.#bounces.count + 1 : 1
+    this.#bounces = { interaction: turn.interaction, count }
+    this.#turn = null
+    this.#outlet.giveBack(turn.request, Math.min(this.#outlet.bounceMs * 2 ** (count - 1), MOST_BOUNCE_MS))
+  }
+
+  #end(...events: AgentEvent[]): void {
+    this.#say(...events)
+    this.#turn!.ended = true
+  }
+
+  #say(...events: AgentEvent[]): void {
+    const turn = this.#turn
+    if (!turn || turn.ended || events.length === 0) return
+    this.#asked = ''
+    for (const event of events) turn.outbox.put(event)
+    this.#flush(turn)
+  }
+
+  #flush(turn: Turn): void {
+    for (let batch = turn.outbox.take(this.#outlet.window); batch; batch = turn.outbox.take(this.#outlet.window))
+      this.#outlet.push(turn.request, batch.first, batch.events)
+  }
+
+  #forget(turn: Turn): void {
+    this.#past.add(turn.answer.entries)
+    if (this.#turn === turn) this.#turn = null
+  }
+}
+
+const LOST = 'The gateway lost a part of the answer that is no longer kept.'

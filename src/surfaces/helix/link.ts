@@ -1,0 +1,366 @@
+import type { WebSocket } from 'ws'
+import { beginTurn, branchSession, pastEntries, takeSession } from '../../core/agent-begun.js'
+import { fenced, giveBack } from '../../core/deliver.js'
+import type { AgentLink } from '../../core/link.js'
+import type { Station } from '../../core/links.js'
+import type { Parts } from '../../core/parts.js'
+import { foldLog } from '../../core/seal.js'
+import { WINDOW } from '../../core/writer.js'
+import type { CancelMessage, TurnMessage } from '../../protocol/agent-wire.js'
+import { interactionOf, isRequestId, sessionOf, type RequestId, type SessionId } from '../../protocol/ids.js'
+import { Conversation } from './conversation.js'
+import { Past } from './past.js'
+import { readFrame, type HelixEvent, type Message } from './wire.js'
+
+/** How a Helix agent is served. Times in ms. */
+export interface HelixSettings {
+  /** The kind of agent that Zed is asked for, unless the session's metadata has an `agent_name`. */
+  agentName: string
+  /** Longest wait for `agent_ready` before commands are sent all the same. */
+  readyMs: number
+  /** After a reconnect: silence after which a prompt that may be lost is sent again. */
+  quietMs: number
+  /** First pause before a prompt that was ended without an answer is sent again. */
+  bounceMs: number
+}
+
+/** WebSocket close codes (RFC 6455): go elsewhere; this one is replaced. */
+const CLOSE = { drain: 1012, unaccepted: 1011, superseded: 1008 } as const
+/** Above so many bytes that wait for Redis the socket is not read. */
+const PAUSE_BYTES = 16 * 1024 * 1024
+/** Longest wait for what was said to reach the log, before a connection is given up. */
+const SETTLE_MS = 2000
+/** Threads that were announced and in which nobody has written. */
+const MOST_DRAFTS = 1000
+
+/** A Helix agent's socket as core sees an agent. Frames are handled one after the other, in the order they came. */
+export class HelixLink implements AgentLink {
+  readonly agent: string
+  readonly pool: string | null
+  readonly connection: string
+  readonly since: number
+  readonly transport = 'helix'
+  readonly confirms = false
+  station!: Station
+  readonly #parts: Parts
+  readonly #socket: WebSocket
+  readonly #settings: HelixSettings
+  readonly #conversations = new Map<SessionId, Conversation>()
+  readonly #threads = new Map<string, Conversation>()
+  /** Title of threads that a person opened and has not written in. */
+  readonly #drafts = new Map<string, string>()
+  /** Conversations whose thread is being loaded: it may come back under another name. */
+  readonly #opening = new Set<Conversation>()
+  #latest: SessionId | undefined
+  #opened = (): void => {}
+  #work: Promise<void> = new Promise((resolve) => (this.#opened = resolve))
+  #closing = false
+  #backlog = 0
+  #ready = false
+  #held: (() => void)[] = []
+
+  constructor(
+    parts: Parts,
+    socket: WebSocket,
+    settings: HelixSettings,
+    self: { agent: string; pool: string | null; connection: string; since: number },
+  ) {
+    this.#parts = parts
+    this.#socket = socket
+    this.#settings = settings
+    this.agent = self.agent
+    this.pool = self.pool
+    this.connection = self.connection
+    this.since = self.since
+  }
+
+  /** Takes up what the agent had in hand, then hears what it says; before this its frames wait. */
+  async open(resumed: { session: SessionId; request: RequestId; after: number }[]): Promise<void> {
+    for (const session of this.station.holds.keys()) {
+      const conversation = await this.#converse(
+        session,
+        resumed.find((it) => it.session === session),
+      )
+      if (!conversation) continue
+      this.#latest ??= session
+      if (conversation.thread === '' || (conversation.request === '' && session !== this.agent)) continue
+      this.#opening.add(conversation)
+      conversation.open()
+    }
+    this.#opened()
+    setTimeout(() => this.#becomeReady(), this.#settings.readyMs).unref()
+  }
+
+  /** A text frame from the agent. */
+  hear(frame: string): void {
+    if (this.#closing) return this.#dropped('late', '') // another connection has its sessions, or will have them
+    this.#backlog += frame.length
+    this.#regulate()
+    this.#work = this.#work
+      .then(() => this.#handle(frame))
+      .catch((err: unknown) => this.#parts.observe.bug('helix frame', err))
+      .finally(() => {
+        this.#backlog -= frame.length
+        this.#regulate()
+      })
+  }
+
+  turn(message: TurnMessage): void {
+    this.#latest = message.session
+    const known = this.#conversations.get(message.session)
+    if (known) return known.start(message)
+    this.#work = this.#work
+      .then(async () =>
+        (this.#conversations.get(message.session) ?? (await this.#converse(message.session)))?.start(message),
+      )
+      .catch((err: unknown) => this.#parts.observe.outage('helix turn', err)) // it is dispatched anew, in time
+  }
+
+  ack(request: RequestId, after: number): void {
+    this.#conversations.get(sessionOf(request))?.acked(request, after)
+    this.#regulate()
+  }
+
+  resend(request: RequestId, after: number): void {
+    this.#conversations.get(sessionOf(request))?.resend(request, after)
+  }
+
+  cancel(session: SessionId, request: RequestId, reason: CancelMessage['reason']): void {
+    this.#conversations.get(session)?.over(request, reason)
+  }
+
+  ask(session: SessionId, request: RequestId): void {
+    this.#conversations.get(session)?.ask(request)
+  }
+
+  async settle(): Promise<void> {
+    const end = Date.now() + SETTLE_MS
+    const late = new Promise<void>((resolve) => setTimeout(resolve, SETTLE_MS).unref())
+    await Promise.race([this.#work, late])
+    while (Date.now() < end && [...this.#conversations.values()].some((it) => !it.settled))
+      await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+
+  /** Zed cannot open a second connection beside this one: it is closed when all that it said is safe. */
+  move(): void {
+    this.close('drain')
+  }
+
+  close(why: 'unaccepted' | 'superseded' | 'drain'): void {
+    this.#closing = true
+    void this.settle().then(() => {
+      this.#socket.close(CLOSE[why], why)
+      setTimeout(() => this.#socket.terminate(), 1000).unref() // a peer that is gone answers no close
+    })
+  }
+
+  async #handle(frame: string): Promise<void> {
+    let event: HelixEvent
+    try {
+      event = readFrame(frame)
+    } catch (err) {
+      const detail = String((err as Error).message).slice(0, 300)
+      return this.#parts.observe.badMessage({ agent: this.agent, code: 'invalid_frame', detail })
+    }
+    switch (event.type) {
+      case 'ready':
+        await this.#loaded(event.thread)
+        return this.#becomeReady()
+      case 'nothing':
+        return
+      case 'user_thread':
+        return this.#announced(event.thread, event.title)
+      case 'thread':
+        return this.#created(event.thread, event.request)
+      case 'title':
+        return this.#titled(event.thread, event.title)
+      case 'message':
+        this.#becomeReady()
+        return this.#said(event)
+      case 'completed':
+        this.#becomeReady()
+        return (await this.#ofThread(event.thread, event.request))?.completed(event)
+      case 'response':
+        return this.#ofRequest(event.request)?.response(event)
+      case 'load_error': {
+        const conversation = this.#ofRequest(event.request) ?? (await this.#ofThread(event.thread, ''))
+        return conversation?.failed('thread_load_error', event.error, event.request)
+      }
+      case 'error':
+        return this.#ofRequest(event.request)?.failed('agent_error', event.error, event.request)
+      case 'cancelled':
+        return this.#ofRequest(event.request)?.cancelled(event)
+    }
+  }
+
+  async #said(message: Message): Promise<void> {
+    let conversation = await this.#ofThread(message.thread, message.request)
+    if (!conversation) {
+      conversation = await this.#branch(message.thread)
+      if (!conversation) return this.#dropped('foreign', message.request)
+      if (!message.byUser) await this.#begin(conversation, '')
+    }
+    if (!message.byUser) return conversation.message(message)
+    if (!conversation.echoes(message)) await this.#begin(conversation, message.content)
+  }
+
+  /** A person wrote at the agent. */
+  async #begin(conversation: Conversation, input: string): Promise<void> {
+    const { station } = this
+    const held = station.holds.get(conversation.session)
+    // an agent of named sessions that no longer has one was superseded; one of a pool gives them back between turns
+    const it = held ?? (this.pool && (await takeSession(this.#parts, station, conversation.session)))
+    conversation.expect()
+    if (!it || !(await beginTurn(this.#parts, it, input))) {
+      conversation.unexpect()
+      this.#dropped('foreign', '')
+    }
+  }
+
+  /** A conversation that a person opened at the agent and has now written in; before that it is a draft, and no session. */
+  async #branch(thread: string): Promise<Conversation | undefined> {
+    if (!this.#latest) return undefined
+    const it = await branchSession(this.#parts, this.station, this.#latest, this.#drafts.get(thread) ?? '')
+    const conversation = it && (await this.#converse(it.session))
+    if (!conversation) return undefined
+    this.#drafts.delete(thread)
+    await this.#bind(conversation, thread)
+    return conversation
+  }
+
+  #announced(thread: string, title: string): void {
+    if (this.#threads.has(thread) || this.#drafts.size >= MOST_DRAFTS) return
+    this.#drafts.set(thread, title)
+  }
+
+  /** A thread was made: for our prompt (the newest one counts), or by a person, who has not written in it yet. */
+  async #created(thread: string, request: string): Promise<void> {
+    const conversation = this.#ofRequest(request) ?? this.#onlyWithoutThread(request)
+    if (conversation) return this.#bind(conversation, thread)
+    if (!(await this.#ofThread(thread, ''))) this.#announced(thread, '')
+  }
+
+  /** A load may end under another id: the same conversation by another name. */
+  async #loaded(thread: string): Promise<void> {
+    const loading = [...this.#opening]
+    for (const conversation of loading) if (conversation.thread === thread) this.#opening.delete(conversation)
+    if (thread === '' || loading.length !== 1 || loading[0]!.thread === thread) return
+    if (await this.#ofThread(thread, '')) return
+    this.#opening.clear()
+    this.#threads.set(thread, loading[0]!)
+    await this.#parts.store.threads.bind(loading[0]!.pool, thread, loading[0]!.session)
+  }
+
+  async #titled(thread: string, title: string): Promise<void> {
+    if (this.#drafts.has(thread)) return void this.#drafts.set(thread, title)
+    const conversation = await this.#ofThread(thread, '')
+    if (conversation && !conversation.title(title)) await this.#parts.store.sessions.rename(conversation.session, title)
+  }
+
+  async #bind(conversation: Conversation, thread: string): Promise<void> {
+    this.#threads.set(thread, conversation)
+    await this.#parts.store.threads.bind(conversation.pool, thread, conversation.session)
+    conversation.bind(thread)
+  }
+
+  #ofRequest(request: string): Conversation | undefined {
+    if (isRequestId(request)) return this.#conversations.get(sessionOf(request))
+    return request === '' || this.#conversations.size !== 1 ? undefined : [...this.#conversations.values()][0]
+  }
+
+  /** Agents of 2025 name no request when they make the thread of our first prompt. */
+  #onlyWithoutThread(request: string): Conversation | undefined {
+    const candidates = [...this.#conversations.values()].filter((it) => it.request !== '' && it.thread === '')
+    return request === '' && candidates.length === 1 ? candidates[0] : undefined
+  }
+
+  /**
+   * The conversation of a thread, if it is one of this agent's: known here, or in Redis from an earlier connection. A
+   * thread that nobody knows is that of the request it answers: word of its making was lost.
+   */
+  async #ofThread(thread: string, request: string): Promise<Conversation | undefined> {
+    const known = this.#threads.get(thread)
+    if (known) return known
+    if (thread === '') return this.#ofRequest(request)
+    const asked = isRequestId(request) ? this.#conversations.get(sessionOf(request)) : undefined
+    for (const pool of new Set([...this.#conversations.values()].map((it) => it.pool).concat(this.pool ?? []))) {
+      const session = await this.#parts.store.threads.session(pool, thread)
+      if (session === undefined) continue
+      const mine = this.#conversations.get(session) ?? (await this.#takeUp(session))
+      if (mine) this.#threads.set(thread, mine)
+      if (mine) return mine
+    }
+    if (!asked || asked.request !== request) return undefined
+    await this.#bind(asked, thread)
+    return asked
+  }
+
+  /** A session that the agent has a thread of. An agent of a pool may have any of that pool, others just their own. */
+  async #takeUp(session: SessionId): Promise<Conversation | undefined> {
+    const stored = await this.#parts.store.sessions.read(session)
+    if (!stored || this.pool === null || stored.pool !== this.pool) return undefined
+    return (await takeSession(this.#parts, this.station, session)) && this.#converse(session)
+  }
+
+  async #converse(
+    session: SessionId,
+    resumed?: { request: RequestId; after: number },
+  ): Promise<Conversation | undefined> {
+    const { store } = this.#parts
+    const stored = await store.sessions.read(session)
+    if (!stored) return undefined
+    const past = new Past()
+    const current = resumed ? interactionOf(resumed.request) : ''
+    for (const entries of await pastEntries(this.#parts, session, current)) past.add(entries)
+    const agentName = stored.metadata['agent_name'] ?? this.#settings.agentName
+    const conversation = new Conversation({ id: session, pool: stored.pool, thread: stored.thread, agentName }, past, {
+      window: WINDOW,
+      bounceMs: this.#settings.bounceMs,
+      send: (command) => this.#socket.send(JSON.stringify(command)),
+      whenReady: (say) => (this.#ready ? say() : void this.#held.push(say)),
+      push: (request, first, events) => {
+        const it = this.station.holds.get(session)
+        if (it?.request === request) it.writer?.push(first, events)
+      },
+      giveBack: (request, delayMs) => {
+        const it = this.station.holds.get(session)
+        if (it) giveBack(it, request, delayMs)
+      },
+      dropped: (reason, request) => this.#dropped(reason, request),
+    })
+    if (resumed) {
+      const [turn, log] = await Promise.all([
+        store.turns.read(interactionOf(resumed.request)),
+        foldLog(store.log, interactionOf(resumed.request)),
+      ])
+      if (turn)
+        conversation.resume(
+          { request: resumed.request, interaction: turn.id, origin: turn.origin, input: turn.input },
+          resumed.after,
+          log.entries,
+        )
+    }
+    this.#conversations.set(session, conversation)
+    if (stored.thread) this.#threads.set(stored.thread, conversation)
+    return conversation
+  }
+
+  #becomeReady(): void {
+    if (this.#ready) return
+    this.#ready = true
+    for (const say of this.#held.splice(0)) say()
+    for (const conversation of this.#conversations.values()) void conversation.sendAgainAfter(this.#settings.quietMs)
+  }
+
+  #dropped(reason: 'replay' | 'late' | 'older' | 'foreign', request: string): void {
+    if (reason === 'replay' || !isRequestId(request)) return this.#parts.observe.metrics.fenced.inc({ reason })
+    fenced(this.#parts, this.station, request, reason, 1)
+  }
+
+  /** An agent that is faster than Redis is not read: its own socket holds it back. */
+  #regulate(): void {
+    const waiting = [...this.#conversations.values()].reduce((sum, it) => sum + it.pendingBytes, this.#backlog)
+    if (waiting > PAUSE_BYTES) this.#socket.pause()
+    else this.#socket.resume()
+  }
+}
