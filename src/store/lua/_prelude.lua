@@ -82,9 +82,9 @@ end
 
 -- The order in which a session's stream shows its turns: by their start or, for what ended in the queue, by their end.
 -- A turn that had stepped back is entered again, as `<id>/<tip>`: its events after that one. `entered` has all its tips.
-local function enter(id)
+local function enter(id, tip)
   local key = interaction_key(id)
-  local before, tip = get(key, 'entered'), number(key, 'tip')
+  local before = get(key, 'entered')
   redis.call('HSET', key, 'entered', before == '' and '0' or before .. ',' .. tip)
   redis.call('RPUSH', runs, before == '' and id or id .. '/' .. tip)
   redis.call('PEXPIRE', runs, session_ttl)
@@ -92,7 +92,7 @@ end
 
 -- Gives an interaction the session's one place.
 local function start(id)
-  enter(id)
+  enter(id, number(interaction_key(id), 'tip'))
   redis.call('HSET', interaction_key(id), 'status', 'waiting', 'startedAt', at, 'lastActivityAt', at)
   redis.call('HSET', session, 'waitingInteractionId', id, 'requestStartedAt', at, 'updatedAt', at)
   redis.call('HINCRBY', session, 'turns', 1)
@@ -118,7 +118,7 @@ end
 -- long as the session until `seal` has kept the output.
 local function close(id, status, code, message)
   local key = interaction_key(id)
-  if get(key, 'status') == 'queued' then enter(id) end
+  if get(key, 'status') == 'queued' then enter(id, number(key, 'tip') - 1) end
   redis.call('HSET', key, 'status', status, 'endedAt', at)
   if code ~= '' then redis.call('HSET', key, 'errorCode', code, 'errorMessage', message) end
   touch()
