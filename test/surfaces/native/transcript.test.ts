@@ -64,8 +64,7 @@ describe('a list of sessions', () => {
   test('that is filtered looks at a bounded number of sessions and says where to go on', async () => {
     await using net = await startNetwork()
     const rare = await newSession(net, { title: 'rare', metadata: { rare: 'yes' } })
-    const made = await Promise.all(Array.from({ length: 1050 }, () => newSession(net, {})))
-    expect(made.every(({ id }) => id)).toBe(true)
+    for (let made = 0; made < 1050; made += 50) await Promise.all(Array.from({ length: 50 }, () => newSession(net, {})))
     const first = (await api<Sessions>(net.url(0), '/sessions?metadata=rare:yes')).body
     expect(first.sessions).toEqual([])
     expect(first.next).not.toBeNull()
