@@ -21,6 +21,7 @@ import { connector, type Connection, type Role } from './store/redis.js'
 import { requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
+import { helixSurface } from './surfaces/helix/chat.js'
 import { helixDoor } from './surfaces/helix/socket.js'
 import { startSweeper } from './surfaces/clock/sweeper.js'
 import { docsSurface } from './surfaces/docs/router.js'
@@ -128,6 +129,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
     }
     const app = httpApp(http, [
       { path: '/', router: docsSurface(openApiDocument(version, [nativeDescription])) },
+      { path: '/api/v1', router: helixSurface({ ...http, pool: config.helix.pool }) },
       { path: '/api/v1', router: nativeSurface(http) },
       { path: '/v1', router: openAiSurface(http) },
     ])

@@ -27,13 +27,20 @@ export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<
     epoch: it.epoch,
     historyLimit: settings.historyLimit,
   })
-  if (answer.word === 'superseded' || answer.word === 'gone') return false
+  if (answer.word === 'superseded' || answer.word === 'gone') {
+    it.settling = false
+    it.deliver()
+    return false
+  }
   observe.turnBegunByAgent({ session: it.session, interaction, yielded: answer.yielded, queued: answer.position })
   it.deliver()
   return true
 }
 
-/** A session for a conversation that a person opened at the agent: owner, pool and metadata are those of `parent`. */
+/**
+ * A session for a conversation that a person opened at the agent and has written in: owner, pool and metadata are those of
+ * `parent`. `beginTurn` is to follow.
+ */
 export async function branchSession(
   parts: Parts,
   station: Station,
@@ -49,7 +56,10 @@ export async function branchSession(
   return takeSession(parts, station, id)
 }
 
-/** Takes a session for an agent that turned out to have it, whatever its capacity. Undefined when another holds it. */
+/**
+ * Takes a session for an agent that begins a turn of it, whatever its capacity: `beginTurn` is to follow. Undefined when
+ * another agent holds it.
+ */
 export async function takeSession(parts: Parts, station: Station, session: SessionId): Promise<Hold | undefined> {
   const { store, settings } = parts
   const { link } = station
@@ -65,7 +75,7 @@ export async function takeSession(parts: Parts, station: Station, session: Sessi
     await store.pools.gaveUp(link.pool ?? '', link.agent, session)
     return undefined
   }
-  return hold(parts, station, session, { epoch: answer.epoch, pool: answer.pool })
+  return hold(parts, station, session, { epoch: answer.epoch, pool: answer.pool, keep: true })
 }
 
 /** Turns that are looked through for entries of the past. */

@@ -70,9 +70,17 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
       return transcriptPage(parts, id, page)
     },
 
-    async turns(owner, id, query) {
+    async eachTurn(owner, id, query) {
       await ownedSession(parts, owner, id)
       return turnsOf(parts, id, query)
+    },
+
+    async turns(owner, id, { offset, limit, newestFirst }) {
+      await ownedSession(parts, owner, id)
+      const all = await store.sessions.interactions(id)
+      if (newestFirst) all.reverse()
+      const stored = await store.turns.readMany(all.slice(offset, offset + limit))
+      return { interactions: await Promise.all(stored.map((it) => viewInteraction(parts, it))), total: all.length }
     },
 
     async queue(owner, id) {

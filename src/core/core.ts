@@ -143,7 +143,13 @@ export interface Core {
     page: TurnsQuery & { limit: number },
   ): Promise<{ interactions: Interaction[]; next: InteractionId | null }>
   /** All of them, read one by one as they are asked for. */
-  turns(owner: string, id: SessionId, query: TurnsQuery): Promise<AsyncIterable<Interaction>>
+  eachTurn(owner: string, id: SessionId, query: TurnsQuery): Promise<AsyncIterable<Interaction>>
+  /** Some of a session's turns by their place, from the oldest or from the newest, and how many there are. */
+  turns(
+    owner: string,
+    id: SessionId,
+    page: { offset: number; limit: number; newestFirst: boolean },
+  ): Promise<{ interactions: Interaction[]; total: number }>
   /** The turn in flight, if any, and the messages that wait, in order. */
   queue(owner: string, id: SessionId): Promise<{ current: Interaction | null; waiting: Interaction[] }>
   /** Throws `model_not_found`, `not_found`, `queue_full`, `idempotency_key_reused`. */

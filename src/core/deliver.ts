@@ -14,13 +14,14 @@ const SETTLE_MS = 10_000
 
 /**
  * Takes a session for a station: from now on its wake channel, every renewal and every end of a turn make
- * `deliver` look at it. `resumed` is the turn that the agent has in hand already.
+ * `deliver` look at it. `resumed` is the turn that the agent has in hand already; with `keep` the session is not given back
+ * before its next turn.
  */
 export async function hold(
   parts: Parts,
   station: Station,
   session: SessionId,
-  lease: { epoch: number; pool: string; resumed?: { request: RequestId; after: number } },
+  lease: { epoch: number; pool: string; keep?: boolean; resumed?: { request: RequestId; after: number } },
 ): Promise<Hold> {
   const old = station.holds.get(session)
   if (old) drop(station, old)
@@ -33,7 +34,7 @@ export async function hold(
     writer: null,
     accepted: true,
     givenBack: null,
-    settling: false,
+    settling: lease.keep ?? false,
     deliver: () => {},
     stop: () => {},
   }

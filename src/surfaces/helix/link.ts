@@ -30,6 +30,8 @@ const CLOSE = { drain: 1012, unaccepted: 1011, superseded: 1008 } as const
 const PAUSE_BYTES = 16 * 1024 * 1024
 /** Longest wait for what was said to reach the log, before a connection is given up. */
 const SETTLE_MS = 2000
+/** Conversations that are remembered. */
+const MOST_CONVERSATIONS = 200
 /** Threads that were announced and in which nobody has written. */
 const MOST_DRAFTS = 1000
 
@@ -286,7 +288,7 @@ export class HelixLink implements AgentLink {
     for (const pool of new Set([...this.#conversations.values()].map((it) => it.pool).concat(this.pool ?? []))) {
       const session = await this.#parts.store.threads.session(pool, thread)
       if (session === undefined) continue
-      const mine = this.#conversations.get(session) ?? (await this.#takeUp(session))
+      const mine = this.#conversations.get(session) ?? (await this.#lookUp(session))
       if (mine) this.#threads.set(thread, mine)
       if (mine) return mine
     }
@@ -296,10 +298,10 @@ export class HelixLink implements AgentLink {
   }
 
   /** A session that the agent has a thread of. An agent of a pool may have any of that pool, others just their own. */
-  async #takeUp(session: SessionId): Promise<Conversation | undefined> {
+  async #lookUp(session: SessionId): Promise<Conversation | undefined> {
     const stored = await this.#parts.store.sessions.read(session)
     if (!stored || this.pool === null || stored.pool !== this.pool) return undefined
-    return (await takeSession(this.#parts, this.station, session)) && this.#converse(session)
+    return this.#converse(session)
   }
 
   async #converse(
@@ -341,8 +343,19 @@ export class HelixLink implements AgentLink {
         )
     }
     this.#conversations.set(session, conversation)
+    this.#forgetIdle()
     if (stored.thread) this.#threads.set(stored.thread, conversation)
     return conversation
+  }
+
+  /** An agent of a pool sees many sessions: those it no longer holds are looked up again when they come back. */
+  #forgetIdle(): void {
+    for (const [session, idle] of this.#conversations) {
+      if (this.#conversations.size <= MOST_CONVERSATIONS) return
+      if (idle.request !== '' || this.station.holds.has(session)) continue
+      this.#conversations.delete(session)
+      for (const [thread, of] of this.#threads) if (of === idle) this.#threads.delete(thread)
+    }
   }
 
   #becomeReady(): void {

@@ -46,7 +46,6 @@ interface Caller {
   pool: string | null
   capacity: number
   session: SessionId | undefined
-  principal: AgentPrincipal
 }
 
 /**
@@ -105,7 +104,7 @@ export function helixDoor(
     if (isSessionId(agent)) {
       const stored = await store.sessions.read(agent)
       if (!mayServe(principal, agent, stored?.pool)) return '401 Invalid token'
-      return { agent, pool: null, capacity: 0, session: agent, principal }
+      return { agent, pool: null, capacity: 0, session: agent }
     }
     const pool = query.get('pool') || options.pool
     if (!PoolName.safeParse(pool).success)
@@ -114,7 +113,7 @@ export function helixDoor(
     const capacity = Number(query.get('capacity') ?? 1)
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > MOST_CAPACITY)
       return `400 capacity is a whole number from 1 to ${MOST_CAPACITY}`
-    return { agent, pool, capacity, session: undefined, principal }
+    return { agent, pool, capacity, session: undefined }
   }
 
   async function welcome(socket: WebSocket, caller: Caller): Promise<void> {
@@ -157,11 +156,9 @@ export function helixDoor(
   }
 
   /** The session that a connection is named after, and those that branched off it. */
-  async function sessionsOf({ agent, pool, session, principal }: Caller): Promise<SessionId[]> {
+  async function sessionsOf({ agent, pool, session }: Caller): Promise<SessionId[]> {
     const known = await store.pools.sessionsOf(pool ?? '', agent)
-    if (session === undefined) return known
-    const own = new Set([session, ...(principal.session === undefined ? known : known.slice(0, 1000))])
-    return [...own]
+    return session === undefined ? known : [...new Set([session, ...known])]
   }
 
   /** What an older connection had received goes into the log before this one takes over. */

@@ -6,14 +6,23 @@ import { errorHandler, renderNative, type RenderError } from './errors.js'
 import { jsonBody, refuseForeign } from './limits.js'
 import type { HttpParts } from './parts.js'
 
+/** A handler's word that the request is not its own but the next surface's under the same path. */
+export const PASS = Symbol('pass')
+
 /** Answers one route. May throw: the surface's error handler replies. */
-export type Handler = (call: Call, req: Request, res: Response) => Promise<void> | void
+export type Handler = (call: Call, req: Request, res: Response) => Promise<void | typeof PASS> | void
 
 /** Lets a caller in another way than by a key: true when it did, else the key is asked for. Throws `unauthorized`. */
 export type Admit = (call: Call, req: Request) => Promise<boolean>
 
+interface RouteOptions {
+  admit?: Admit
+  /** The surface after this one has the route, too: what is wrong before a handler has looked is said in native words. */
+  shared?: true
+}
+
 /** A surface's routes as data: pattern → method → handler. */
-export type Routes = Record<string, Partial<Record<'get' | 'post' | 'delete', Handler>> & { admit?: Admit }>
+export type Routes = Record<string, Partial<Record<'get' | 'post' | 'delete', Handler>> & RouteOptions>
 
 /** A surface and where it hangs. Doors are tried in order; of two under one path the more particular comes first. */
 export interface Door {
@@ -42,21 +51,30 @@ export function httpApp(parts: HttpParts, doors: Door[]): Express {
 
 /**
  * A surface's router. Every route of it is authenticated and gets its body as JSON; a method a route does not have is
- * `method_not_allowed`, any other path `unknown_url`, and whatever is thrown goes out as `render` words it.
+ * `method_not_allowed`, any other path `unknown_url`, and whatever is thrown goes out as `render` words it. With `passOn`
+ * what it does not have is left to the next surface under the same path.
  */
-export function surface(parts: HttpParts, routes: Routes, render: RenderError): Router {
+export function surface(
+  parts: HttpParts,
+  routes: Routes,
+  render: RenderError,
+  { passOn = false }: { passOn?: boolean } = {},
+): Router {
   const router = Router()
   const body = jsonBody(parts.limits.maxBodyBytes)
   for (const [path, handlers] of Object.entries(routes)) {
-    const { admit, get, post, delete: remove } = handlers
+    const { admit, shared, get, post, delete: remove } = handlers
     const allow = allowed({ get, post, delete: remove })
-    const route = router.route(path).all(remember(path)).options(tellMethods(allow)).all(authenticate(parts, admit))
+    const route = router.route(path).all(remember(path, shared))
+    if (!passOn) route.options(tellMethods(allow))
+    route.all(authenticate(parts, admit))
     if (get) route.get(run(get))
     if (post) route.post(...body, run(post))
     if (remove) route.delete(run(remove))
-    route.all(refuseMethod(allow))
+    if (!passOn) route.all(refuseMethod(allow))
   }
-  router.use(refuseUnknown, errorHandler(parts, render))
+  if (!passOn) router.use(refuseUnknown)
+  router.use(errorHandler(parts, render))
   return router
 }
 
@@ -78,16 +96,19 @@ const authenticate =
 
 /** Kept at the time of matching: Express takes `baseUrl` back when a router gives a request away. */
 const remember =
-  (path: string): RequestHandler =>
+  (path: string, shared = false): RequestHandler =>
   (req, res, next) => {
-    callOf(res).route = req.baseUrl + path
+    Object.assign(callOf(res), { route: req.baseUrl + path, undecided: shared })
     next()
   }
 
 const run =
   (handle: Handler): RequestHandler =>
-  (req, res) =>
-    handle(callOf(res), req, res)
+  async (req, res, next) => {
+    const call = callOf(res)
+    call.undecided = false
+    if ((await handle(call, req, res)) === PASS) next('router')
+  }
 
 /** The `Allow` header of a route: Express answers HEAD by what GET does. */
 const allowed = (handlers: Record<string, Handler | undefined>): string =>

@@ -62,14 +62,13 @@ export function errorHandler(parts: Pick<HttpParts, 'log'>, render: RenderError)
       res.destroy() // not `end`: a clean end would look like a whole answer
       return
     }
-    const { body, headers } = render(error, call.id)
+    const { body, headers } = (call.undecided ? renderNative : render)(error, call.id)
     const { status, retryAfterS } = error.kind
     if (retryAfterS !== undefined) res.set('Retry-After', String(retryAfterS))
     if (status === 401) res.set('WWW-Authenticate', 'Bearer')
-    res
-      .status(status)
-      .set(headers ?? {})
-      .json(body)
+    res.status(status).set(headers ?? {})
+    if (typeof body === 'string') res.send(body)
+    else res.json(body)
   }
 }
 

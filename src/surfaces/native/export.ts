@@ -46,7 +46,7 @@ export const exportRoutes = ({ core, limits }: NativeParts): Routes => ({
       const { format, order, status } = parse(Export, req.query)
       const { type, extension, head, turn, tail } = FORMATS[format]
       const session = await core.session(call.owner, id)
-      const turns = await core.turns(call.owner, id, { order, ...(status && { status }) })
+      const turns = await core.eachTurn(call.owner, id, { order, ...(status && { status }) })
       res.status(200).set({
         'Content-Type': `${type}; charset=utf-8`,
         'Content-Disposition': `attachment; filename="${id}.${extension}"`,

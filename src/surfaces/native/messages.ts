@@ -80,9 +80,10 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
     '/sessions/:session/cancel': {
       async post(call, req, res) {
         const { id, current } = await core.session(call.owner, sessionIn(call, req.params['session']))
-        if (!current) return void res.json({ interaction: null })
+        if (!current) return void res.json({ status: 'noop', interaction: null })
         announceTurn(call, res, { session: id, interaction: current })
-        res.json({ interaction: await core.cancel(call.owner, current) })
+        const interaction = await core.cancel(call.owner, current)
+        res.json({ status: interaction.status === 'cancelled' ? 'cancelled' : 'noop', interaction })
       },
     },
 

@@ -42,7 +42,7 @@ test('generated requests, good and bad, meet no 5xx and nothing that the documen
       ...['--header', 'Authorization: Bearer key-of-alice'],
       ...['--checks', checks.join(',')],
       ...['--phases', 'examples,coverage,fuzzing'],
-      ...['--max-examples', process.env['API_EXAMPLES'] ?? '10'],
+      ...['--max-examples', process.env['API_EXAMPLES'] ?? '5'],
       ...['--request-timeout', '2', '--generation-deterministic', '--no-color'],
     ],
     {

@@ -137,3 +137,19 @@ test('what is nowhere says where to look', async () => {
   expect([reply.status, errorOf(reply).code]).toEqual([404, 'unknown_url'])
   expect(errorOf(reply).message).toContain('/docs')
 })
+
+test('routes that other clients have too refuse in native words what is nobody’s yet', async () => {
+  await using keyed = await startNetwork({ env: { CLIENT_KEYS: 'alice=key-of-alice' } })
+  const path = `/sessions/${turn.session}`
+  for (const init of [{}, { method: 'POST', body: '{' }])
+    for (const url of [keyed.url(0), net.url(0)]) {
+      const reply = await api<{ error: { code: string } }>(
+        url,
+        `${path}/${init.method ? 'messages' : 'interactions?limit=0'}`,
+        undefined,
+        init,
+      )
+      expect([400, 401]).toContain(reply.status)
+      expect(reply.body.error.code).toMatch(/unauthorized|invalid_request/)
+    }
+})
