@@ -105,7 +105,10 @@ export const QueueReply = z
   .meta({ id: 'Queue' })
 
 export const CancelledReply = z
-  .object({ interaction: InteractionReply.nullable().meta({ description: 'null: nothing was running.' }) })
+  .object({
+    interaction: InteractionReply.nullable().meta({ description: 'null: nothing was running.' }),
+    status: z.literal('noop').optional().meta({ description: 'Nothing was running.' }),
+  })
   .meta({ id: 'CancelledSession' })
 
 export const TokenReply = z

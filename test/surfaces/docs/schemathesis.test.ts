@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { api, type Posted } from '../../support/client.js'
@@ -47,6 +48,7 @@ test('generated requests, good and bad, meet no 5xx and nothing that the documen
     ],
     {
       timeout: 240_000,
+      cwd: tmpdir(), // it leaves notes behind
       maxBuffer: 64 * 1024 * 1024,
       env: {
         ...process.env,
