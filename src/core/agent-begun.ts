@@ -14,9 +14,9 @@ import { foldLog } from './seal.js'
 /**
  * A person wrote to the agent directly: a turn of its own, before all that waits; a prompt that the agent was given and
  * has not begun to answer steps back. The agent is told the turn's name like that of any other (`origin: 'agent'`).
- * Gives false when the session is no longer this agent's.
+ * Gives its place: 0, it runs now; 1, after the turn that runs; undefined when the session is no longer this agent's.
  */
-export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<boolean> {
+export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<number | undefined> {
   const { store, settings, clock, observe } = parts
   const interaction = newInteractionId(it.session)
   await store.deadlines.look(interaction, clock.now() + LOOK_SOON_MS) // the deadline first, as in submit
@@ -30,11 +30,11 @@ export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<
   if (answer.word === 'superseded' || answer.word === 'gone') {
     it.settling = false
     it.deliver()
-    return false
+    return undefined
   }
   observe.turnBegunByAgent({ session: it.session, interaction, yielded: answer.yielded, queued: answer.position })
   it.deliver()
-  return true
+  return answer.position
 }
 
 /**

@@ -1,11 +1,11 @@
 import { ThroughlineError } from '../protocol/errors.js'
 import { isTerminal } from '../protocol/interaction.js'
-import type { InteractionId } from '../protocol/ids.js'
+import { isSessionId, type InteractionId } from '../protocol/ids.js'
 import type { Cursor } from '../protocol/sequence.js'
 import type { Core, Followed } from './core.js'
 import { followSession } from './follow-session.js'
 import { follow } from './follow.js'
-import { reserve } from './idempotency.js'
+import { expectAgain, reserve } from './idempotency.js'
 import { isOverdue, ownedInteraction, readInteraction, viewInteraction } from './interactions.js'
 import { newInteractionId, newSessionId } from './mint.js'
 import { nudge } from './nudge.js'
@@ -43,9 +43,10 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
       const { ids } = await reserve(parts, owner, given.once, { session, interaction: newInteractionId(session) })
       await createSession(parts, owner, {
         id: ids.session,
-        pool: given.pool,
+        pool: given.pool ?? '',
         title: given.title ?? '',
         metadata: given.metadata ?? {},
+        ...(given.note !== undefined && { note: given.note }),
       })
       const stored = await ownedSession(parts, owner, ids.session)
       return { session: await viewSession(parts, stored), replayed: ids.session !== session }
@@ -62,6 +63,12 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
     },
 
     sessions: (owner, page) => listSessions(parts, owner, page),
+
+    async describeSession(owner, id, metadata) {
+      await ownedSession(parts, owner, id)
+      if (!(await store.sessions.describe(id, metadata))) throw new ThroughlineError('not_found')
+      return viewSession(parts, await ownedSession(parts, owner, id))
+    },
 
     deleteSession: (owner, id) => deleteSession(parts, owner, id),
 
@@ -98,12 +105,27 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
 
     submit: (owner, message) => submit(parts, owner, message),
 
+    expectAgain: (owner, once, { session, interaction }) => expectAgain(parts, owner, once, { session, interaction }),
+
     async interaction(owner, id) {
       return viewInteraction(parts, await readInteraction(parts, judge, owner, id))
     },
 
+    async note(owner, id) {
+      if (isSessionId(id)) return (await ownedSession(parts, owner, id)).note
+      await ownedInteraction(parts, owner, id)
+      return store.turns.note(id)
+    },
+
+    async forget(owner, id) {
+      const { session } = await ownedInteraction(parts, owner, id)
+      if ((await store.turns.forget(id)) === 'gone') throw new ThroughlineError('not_found')
+      await seal(parts, id)
+      await nudge(parts, session)
+    },
+
     async wait(owner, id, limitMs, signal) {
-      const first = await readInteraction(parts, judge, owner, id)
+      const first = await readInteraction(parts, judge, owner, id, 'waiting')
       if (!isTerminal(first.status)) {
         const over = new AbortController()
         const timer = setTimeout(() => over.abort(), limitMs)
@@ -112,11 +134,13 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
         for await (const _ of events) void _
         clearTimeout(timer)
       }
-      return viewInteraction(parts, await ownedInteraction(parts, owner, id))
+      const last = await store.turns.read(id) // it may be forgotten by now: its waiter still gets it
+      if (!last || last.owner !== owner) throw new ThroughlineError('not_found')
+      return viewInteraction(parts, last)
     },
 
     async follow(owner, id, after, signal) {
-      await readInteraction(parts, judge, owner, id)
+      await readInteraction(parts, judge, owner, id, 'waiting')
       return following(id, after, signal)
     },
 
@@ -133,7 +157,7 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
         await seal(parts, id)
         await nudge(parts, before.session)
       }
-      return viewInteraction(parts, await ownedInteraction(parts, owner, id))
+      return viewInteraction(parts, await ownedInteraction(parts, owner, id, 'waiting'))
     },
 
     pools: () => knownPools(parts),

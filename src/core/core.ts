@@ -7,6 +7,7 @@ import type { Cursor } from '../protocol/sequence.js'
 /** A conversation as its owner sees it. Times are ms since 1970 on Redis' clock. */
 export interface Session {
   id: SessionId
+  /** Empty until the first message, where the session was made without one. */
   pool: string
   title: string
   /** The agent's own id for the conversation, null before its first turn. */
@@ -68,9 +69,9 @@ export interface SessionCursor {
 export type SessionFollowed =
   (Followed & { interaction: InteractionId }) | { type: 'at'; at: SessionCursor } | { type: 'lost' }
 
-/** Which turns of a session, and in which order of their posting; `after` names the last one that is known. */
+/** Which turns of a session, oldest first unless `order` says otherwise; `after` names the last one that is known. */
 export interface TurnsQuery {
-  order: 'asc' | 'desc'
+  order?: 'asc' | 'desc'
   status?: Status
   after?: InteractionId
 }
@@ -88,7 +89,14 @@ export interface NewMessage {
   metadata?: Record<string, string>
   /** Cancel the turn in flight and go before all that wait; `threaded`: but let it be until its agent has a thread. */
   interrupt?: boolean | 'threaded'
-  to: { session: SessionId } | { pool: string; title?: string; metadata?: Record<string, string> }
+  /** Kept with the turn for the door it came through, up to its body's size; see `Core.note`. */
+  note?: string
+  /** Nothing of the turn is kept after its end but what those need who wait for it (a minute). */
+  ephemeral?: boolean
+  /** The turn that must be the session's newest one; else `session_moved_on`. */
+  follows?: InteractionId
+  /** `pool`: what the session's pool must be, or will be where it has none yet. */
+  to: { session: SessionId; pool?: string } | { pool: string; title?: string; metadata?: Record<string, string> }
   once?: Once
 }
 
@@ -111,6 +119,10 @@ export interface Submitted {
   queued: number
   /** Whether this message was known already and nothing new was stored. */
   replayed: boolean
+  /** The pool of its session. */
+  pool: string
+  /** In ms. */
+  createdAt: number
 }
 
 /**
@@ -118,10 +130,13 @@ export interface Submitted {
  * (`not_found`). Every call may throw `store_unavailable` when Redis does not answer in time.
  */
 export interface Core {
-  /** Throws `model_not_found` for a pool that nobody configured and no agent has joined. */
+  /**
+   * Throws `model_not_found` for a pool that nobody configured and no agent has joined. Without a pool the first message
+   * brings it.
+   */
   createSession(
     owner: string,
-    given: { pool: string; title?: string; metadata?: Record<string, string>; once?: Once },
+    given: { pool?: string; title?: string; metadata?: Record<string, string>; note?: string; once?: Once },
   ): Promise<{ session: Session; replayed: boolean }>
   session(owner: string, id: SessionId): Promise<Session>
   /** Whose session it is, for a caller whom a token has let in. Throws `not_found`. */
@@ -134,6 +149,8 @@ export interface Core {
     owner: string,
     page: SessionsQuery & { limit: number; before?: string },
   ): Promise<{ sessions: Session[]; next: string | null }>
+  /** Replaces the metadata. */
+  describeSession(owner: string, id: SessionId, metadata: Record<string, string>): Promise<Session>
   /** Cancels what runs or waits and forgets the session. */
   deleteSession(owner: string, id: SessionId): Promise<void>
   /** The turns of a session in the order of their posting. A page ends early when its answers are large. */
@@ -152,11 +169,23 @@ export interface Core {
   ): Promise<{ interactions: Interaction[]; total: number }>
   /** The turn in flight, if any, and the messages that wait, in order. */
   queue(owner: string, id: SessionId): Promise<{ current: Interaction | null; waiting: Interaction[] }>
-  /** Throws `model_not_found`, `not_found`, `queue_full`, `idempotency_key_reused`. */
+  /**
+   * Throws `model_not_found`, `not_found`, `queue_full`, `idempotency_key_reused`, `session_moved_on`, and
+   * `invalid_request` where the session belongs to another pool than the message.
+   */
   submit(owner: string, message: NewMessage): Promise<Submitted>
+  /** The POST behind this turn is answered with a 5xx: should it come again within 10 s, it is no new message. */
+  expectAgain(owner: string, once: Once, turn: Pick<Submitted, 'session' | 'interaction'>): Promise<void>
   interaction(owner: string, id: InteractionId): Promise<Interaction>
-  /** Waits until the turn has ended, or the limit is over; gives the turn as it then is. */
+  /** What the door that an interaction or a session came through keeps with it, or ''. */
+  note(owner: string, id: InteractionId | SessionId): Promise<string>
+  /**
+   * Waits until the turn has ended, or the limit is over; gives the turn as it then is. An ephemeral turn can be waited
+   * for, and followed, until a minute after its end, so that a POST which is made again still gets its answer.
+   */
   wait(owner: string, id: InteractionId, limitMs: number, signal: AbortSignal): Promise<Interaction>
+  /** Takes a turn out of its session, cancelled first where it runs or waits. Open streams of it come to their end. */
+  forget(owner: string, id: InteractionId): Promise<void>
   /**
    * Checks that the interaction exists (`not_found`), then follows it; a cursor beyond its log gets a snapshot.
    * A viewer that does not ask for the next batch is not buffered for: it reads from the log when it does.

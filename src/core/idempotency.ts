@@ -7,6 +7,8 @@ import type { Parts } from './parts.js'
 
 /** How long a POST without a key is recognised by what it says, ms. */
 const FINGERPRINT_TTL_MS = 600_000
+/** How long the same POST is taken for a retry that does not say so, after it was answered with an error, ms. */
+const EXPECTED_MS = 10_000
 
 export interface Ids {
   session: SessionId
@@ -29,7 +31,7 @@ export async function reserve(
   const chosen = (given: Reservation): Ids => given as Ids
   if (once.key === undefined) {
     const name = `fingerprint\n${once.route}\n${digest(once.body)}`
-    const known = once.retry ? await store.once.recall(owner, name) : undefined
+    const known = await store.once.recall(owner, once.retry ? name : expected(once))
     if (known) return { ids: chosen(known), refused: async () => {} }
     await store.once.remember(owner, name, ids, FINGERPRINT_TTL_MS)
     return { ids, refused: () => store.once.release(owner, name) }
@@ -38,4 +40,14 @@ export async function reserve(
   const answer = await store.once.reserve(owner, name, once.body, ids, settings.idempotencyTtlMs)
   if (answer.word === 'other') throw new ThroughlineError('idempotency_key_reused')
   return { ids: chosen(answer.ids), refused: () => store.once.release(owner, name) }
+}
+
+const expected = ({ route, body }: Once): string => `expected\n${route}\n${digest(body)}`
+
+/**
+ * The POST was stored and is now answered with an error of the kind that clients send again, not all of which say so
+ * (the AI SDK): for 10 s the same POST, if it has no key, is the same message.
+ */
+export async function expectAgain({ store }: Pick<Parts, 'store'>, owner: string, once: Once, ids: Ids): Promise<void> {
+  if (once.key === undefined) await store.once.remember(owner, expected(once), ids, EXPECTED_MS)
 }

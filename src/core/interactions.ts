@@ -8,15 +8,24 @@ import type { Parts } from './parts.js'
 import { foldLog } from './seal.js'
 import type { Judge } from './sweep.js'
 
-/** An interaction of this owner; a stranger's does not exist. Throws `not_found`. */
+/** How long an ephemeral turn can still be read by those who wait for it, ms; its log lives a little longer. */
+const WAITERS_MS = 55_000
+
+/**
+ * An interaction of this owner; a stranger's does not exist, nor does a forgotten one, except an ephemeral one to those
+ * who are `waiting` for its end. Throws `not_found`.
+ */
 export async function ownedInteraction(
-  { store }: Pick<Parts, 'store'>,
+  { store, clock }: Pick<Parts, 'store' | 'clock'>,
   owner: string,
   id: InteractionId,
+  reader: 'any' | 'waiting' = 'any',
 ): Promise<StoredInteraction> {
-  const interaction = await store.turns.read(id)
-  if (!interaction || interaction.owner !== owner) throw new ThroughlineError('not_found')
-  return interaction
+  const turn = await store.turns.read(id)
+  if (!turn || turn.owner !== owner) throw new ThroughlineError('not_found')
+  const waits = reader === 'waiting' && turn.ephemeral && clock.now() - turn.forgottenAt < WAITERS_MS
+  if (turn.forgottenAt > 0 && !waits) throw new ThroughlineError('not_found')
+  return turn
 }
 
 /** Whether a turn may be past a deadline, so that a read asks for the sweep's verdict instead of waiting for a sweep. */
@@ -32,11 +41,12 @@ export async function readInteraction(
   judge: Judge,
   owner: string,
   id: InteractionId,
+  reader: 'any' | 'waiting' = 'any',
 ): Promise<StoredInteraction> {
-  const turn = await ownedInteraction(parts, owner, id)
+  const turn = await ownedInteraction(parts, owner, id, reader)
   if (!isOverdue(parts, turn)) return turn
   await judge(id)
-  return ownedInteraction(parts, owner, id)
+  return ownedInteraction(parts, owner, id, reader)
 }
 
 /** An interaction as its owner sees it, with the answer so far. */

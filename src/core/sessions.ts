@@ -20,12 +20,17 @@ export async function ownedSession(
 export async function createSession(
   parts: Parts,
   owner: string,
-  given: { id: SessionId; pool: string; title: string; metadata: Record<string, string> },
+  given: { id: SessionId; pool: string; title: string; metadata: Record<string, string>; note?: string },
 ): Promise<void> {
-  const pools = await knownPools(parts)
-  if (!pools.some((pool) => pool.name === given.pool)) throw new ThroughlineError('model_not_found', { param: 'pool' })
+  if (given.pool !== '') await requirePool(parts, given.pool)
   // Redis' own clock, not this replica's guess of it: the listing is in order over all replicas
   await parts.store.sessions.create({ ...given, owner, nowMs: await parts.store.replicas.now() })
+}
+
+/** Throws `model_not_found` for a pool that nobody knows. */
+export async function requirePool(parts: Pick<Parts, 'store' | 'settings'>, name: string): Promise<void> {
+  const pools = await knownPools(parts)
+  if (!pools.some((pool) => pool.name === name)) throw new ThroughlineError('model_not_found', { param: 'pool' })
 }
 
 /** Pools that were configured, or that an agent has joined within a day. */

@@ -1,24 +1,28 @@
 import { ThroughlineError } from '../protocol/errors.js'
 import { isSessionId } from '../protocol/ids.js'
+import type { SubmitRefusal } from '../store/sessions.js'
 import type { NewMessage, Submitted } from './core.js'
 import { reserve } from './idempotency.js'
 import { newInteractionId, newSessionId } from './mint.js'
 import { nudge } from './nudge.js'
 import { LOOK_SOON_MS, type Parts } from './parts.js'
-import { createSession, ownedSession } from './sessions.js'
+import { createSession, ownedSession, requirePool } from './sessions.js'
 
 /** Message in: recognise a repetition, store it, start or queue it, wake whoever must look. */
 export async function submit(parts: Parts, owner: string, message: NewMessage): Promise<Submitted> {
   const { store, settings, clock, observe } = parts
   const { to } = message
-  if ('session' in to) await ownedSession(parts, owner, to.session)
+  if ('session' in to) {
+    const known = await ownedSession(parts, owner, to.session)
+    if (known.pool === '' && to.pool !== undefined) await requirePool(parts, to.pool)
+  }
   const session = 'session' in to ? to.session : newSessionId()
   const { ids, refused } = await reserve(parts, owner, message.once, {
     session,
     interaction: newInteractionId(session),
   })
   if (!isSessionId(ids.session)) throw new ThroughlineError('internal')
-  if ('pool' in to) {
+  if (!('session' in to)) {
     await createSession(parts, owner, {
       id: ids.session,
       pool: to.pool,
@@ -39,10 +43,14 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     interrupt: message.interrupt === 'threaded' ? 'threaded' : message.interrupt ? 'now' : '',
     queueLimit: settings.queueLimit,
     historyLimit: settings.historyLimit,
+    ...(message.note !== undefined && { note: message.note }),
+    ...(message.ephemeral && { ephemeral: true }),
+    ...(to.pool !== undefined && { pool: to.pool }),
+    ...(message.follows && { follows: message.follows }),
   })
-  if (answer.word === 'gone' || answer.word === 'full') {
+  if (!('position' in answer)) {
     await refused()
-    throw new ThroughlineError(answer.word === 'full' ? 'queue_full' : 'not_found')
+    throw refusal(answer)
   }
   if (answer.word !== 'known')
     observe.messageAccepted({
@@ -58,5 +66,25 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     interaction: ids.interaction,
     queued: answer.position,
     replayed: answer.word === 'known',
+    pool: answer.pool,
+    createdAt: answer.createdAt,
+  }
+}
+
+function refusal(answer: SubmitRefusal): ThroughlineError {
+  switch (answer.word) {
+    case 'gone':
+      return new ThroughlineError('not_found')
+    case 'full':
+      return new ThroughlineError('queue_full')
+    case 'moved':
+      return new ThroughlineError('session_moved_on')
+    case 'other':
+      return new ThroughlineError('invalid_request', {
+        message: answer.pool
+          ? `This session belongs to "${answer.pool}".`
+          : 'This session has no pool yet: its first message must name one.',
+        param: 'pool',
+      })
   }
 }

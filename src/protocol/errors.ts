@@ -20,6 +20,21 @@ export const ERRORS = {
     retry: false,
     sentence: 'The cursor is not one this gateway gave out. Start without Last-Event-ID and ?after=.',
   },
+  session_moved_on: {
+    status: 400,
+    retry: false,
+    sentence: 'Only the newest turn of a session can be continued: agents keep one line of conversation.',
+  },
+  response_not_cancellable: {
+    status: 400,
+    retry: false,
+    sentence: 'The response has ended already. Only one that is queued or in progress can be cancelled.',
+  },
+  stream_expired: {
+    status: 400,
+    retry: false,
+    sentence: 'The events of this turn are not kept any more (RESUME_WINDOW_MS). Read the result without stream.',
+  },
   unsupported_parameter: {
     status: 400,
     retry: false,
@@ -31,6 +46,16 @@ export const ERRORS = {
     sentence: 'No valid API key. Send the header "Authorization: Bearer <key>".',
   },
   not_found: { status: 404, retry: false, sentence: 'Nothing with this id is known to you. It may have expired.' },
+  response_not_found: {
+    status: 404,
+    retry: false,
+    sentence: 'No response with this id is known to you. It may be deleted, expired, or made with "store": false.',
+  },
+  conversation_not_found: {
+    status: 404,
+    retry: false,
+    sentence: 'No conversation with this id is known to you. It may be deleted or expired.',
+  },
   model_not_found: {
     status: 404,
     retry: false,

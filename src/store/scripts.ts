@@ -17,6 +17,8 @@ const SESSION_SCRIPTS = [
   'expire',
   'seal',
   'remove',
+  'forget',
+  'describe',
 ] as const
 export type ScriptName = (typeof SESSION_SCRIPTS)[number]
 

@@ -11,6 +11,8 @@ export interface StoredSession {
   title: string
   thread: string
   metadata: Record<string, string>
+  /** What the door that made it keeps with it, or ''. */
+  note: string
   createdAt: number
   updatedAt: number
   turns: number
@@ -38,9 +40,17 @@ export type SubmitAnswer =
       /** The turn that was cancelled to make room, or ''. */
       interrupted: InteractionId | ''
       pool: string
+      createdAt: number
     }
-  | { word: 'gone' }
-  | { word: 'full' }
+  | SubmitRefusal
+
+/** Why a message was not stored. */
+export type SubmitRefusal =
+  | { word: 'gone' | 'full' }
+  /** The session belongs to another pool than the message, or ('') neither names one. */
+  | { word: 'other'; pool: string }
+  /** The session has gone on since the turn that the message should follow. */
+  | { word: 'moved' }
 
 /** Sessions and the messages that come into them. */
 export class Sessions {
@@ -63,9 +73,10 @@ export class Sessions {
     pool: string
     title: string
     metadata: Record<string, string>
+    note?: string
     nowMs: number
   }): Promise<void> {
-    const { id, owner, pool, title, metadata, nowMs } = session
+    const { id, owner, pool, title, metadata, note = '', nowMs } = session
     const key = this.#keys.session(id)
     const listing = this.#keys.ownerSessions(owner)
     await this.#db.run((redis) =>
@@ -81,6 +92,7 @@ export class Sessions {
         .hsetnx(key, 'pool', pool)
         .hsetnx(key, 'title', title)
         .hsetnx(key, 'metadata', JSON.stringify(metadata))
+        .hsetnx(key, 'note', note)
         .pexpire(key, this.#ttlMs, 'NX')
         .exec(),
     )
@@ -119,22 +131,36 @@ export class Sessions {
     interrupt: '' | 'now' | 'threaded'
     queueLimit: number
     historyLimit: number
+    /** Kept with it for the door it came through. */
+    note?: string
+    /** Nothing of it is kept after its end. */
+    ephemeral?: boolean
+    /** The pool it is meant for; a session that has none yet gets this one. */
+    pool?: string
+    /** The turn that it must follow directly. */
+    follows?: InteractionId
   }): Promise<SubmitAnswer> {
-    const [word, position, holder, interrupted, pool] = await this.#scripts.run('submit', message.session, [
+    const [word, position, holder, interrupted, pool, createdAt] = await this.#scripts.run('submit', message.session, [
       message.interaction,
       message.input,
       JSON.stringify(message.metadata),
       message.interrupt,
       message.queueLimit,
       message.historyLimit,
+      message.note ?? '',
+      message.ephemeral ? '1' : '0',
+      message.pool ?? '',
+      message.follows ?? '',
     ])
-    if (word === 'gone' || word === 'full') return { word }
+    if (word === 'gone' || word === 'full' || word === 'moved') return { word }
+    if (word === 'other') return { word, pool: String(position) }
     return {
       word: word as 'ok' | 'known',
       position: Number(position),
       holder: String(holder),
       interrupted: interrupted as InteractionId | '',
       pool: String(pool),
+      createdAt: Number(createdAt || 0),
     }
   }
 
@@ -216,6 +242,12 @@ export class Sessions {
     await this.#db.run((redis) => redis.spublish(this.#keys.wake(id), ''))
   }
 
+  /** Replaces the metadata of a session; false when there is none. */
+  async describe(id: SessionId, metadata: Record<string, string>): Promise<boolean> {
+    const [word] = await this.#scripts.run('describe', id, [JSON.stringify(metadata)])
+    return word === 'ok'
+  }
+
   /** Forgets a session. Gives its agent and its interactions, or undefined when there was none. */
   async remove(id: SessionId): Promise<{ interactions: InteractionId[] } | undefined> {
     const [word, , ...interactions] = await this.#scripts.run('remove', id, [])
@@ -242,6 +274,7 @@ function toSession(id: SessionId, hash: Record<string, string>): StoredSession {
     title: hash['title'] ?? '',
     thread: hash['thread'] ?? '',
     metadata: JSON.parse(hash['metadata'] ?? '{}') as Record<string, string>,
+    note: hash['note'] ?? '',
     createdAt: Number(hash['createdAt'] ?? 0),
     updatedAt: Number(hash['updatedAt'] ?? 0),
     turns: Number(hash['turns'] ?? 0),

@@ -31,6 +31,10 @@ export interface StoredInteraction {
   error: { code: string; message: string } | null
   /** The final answer, once it is sealed. */
   output: Entry[] | null
+  /** When it was taken out of its session, 0 while it is there. Its log lives for a minute from then. */
+  forgottenAt: number
+  /** Whether nothing of it is kept after its end. */
+  ephemeral: boolean
 }
 
 export type DispatchAnswer =
@@ -103,6 +107,11 @@ export class Turns {
       ids.map((id) => this.#db.run((redis) => redis.hget(this.#keys.interaction(id), 'status'))),
     )
     return found.map((status) => (status ?? undefined) as Status | undefined)
+  }
+
+  /** What the door that it came through keeps with it, or ''. */
+  async note(id: InteractionId): Promise<string> {
+    return (await this.#db.run((redis) => redis.hget(this.#keys.interaction(id), 'note'))) ?? ''
   }
 
   /** The little a follower needs. */
@@ -215,6 +224,12 @@ export class Turns {
     }
   }
 
+  /** Takes it out of its session, cancelled first where it runs or waits. Gives the status before. */
+  async forget(id: InteractionId): Promise<Status | 'gone'> {
+    const [word, before] = await this.#scripts.run('forget', sessionOf(id), [id])
+    return word === 'gone' ? word : (before as Status)
+  }
+
   async seal(id: InteractionId, output: Entry[]): Promise<'ok' | 'sealed' | 'gone' | 'running'> {
     const [word] = await this.#scripts.run('seal', sessionOf(id), [id, JSON.stringify(output)])
     return word as 'ok' | 'sealed' | 'gone' | 'running'
@@ -246,5 +261,7 @@ function toInteraction(id: InteractionId, hash: Record<string, string>): StoredI
     stopReason: (hash['stopReason'] as StopReason | undefined) ?? null,
     error: hash['errorCode'] ? { code: hash['errorCode'], message: hash['errorMessage'] ?? '' } : null,
     output: parsed<Entry[]>(hash['output']),
+    forgottenAt: Number(hash['forgottenAt'] ?? 0),
+    ephemeral: hash['ephemeral'] === '1',
   }
 }

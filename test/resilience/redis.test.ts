@@ -1,6 +1,7 @@
 import { outputText } from '../../src/protocol/fold.js'
 import { api, post, watch } from '../support/client.js'
 import { eventually } from '../support/eventually.js'
+import { loseTail } from '../support/lose-tail.js'
 import { startNetwork } from '../support/network.js'
 import { completed, text } from '../support/raw-agent.js'
 import { startRedisServer } from '../support/redis-server.js'
@@ -89,14 +90,7 @@ test('a tail that Redis lost is sent again by the agent; viewers get a snapshot 
   agent.send(request, 1, text('a'), text('b'), text('c'))
   await agent.acked(request, 3)
   await eventually(() => outputText(seen.turn) === 'abc')
-  const key = `${net.prefix}{ses_${interaction.slice(4, 30)}}`
-  const tip = Number(await net.redis.hget(`${key}:interaction:${interaction}`, 'tip'))
-  await net.redis
-    .multi()
-    .xdel(`${key}:log:${interaction}`, `${tip}-0`, `${tip - 1}-0`)
-    .hset(`${key}:interaction:${interaction}`, 'tip', tip - 2, 'agentTip', 1)
-    .exec()
-  await net.redis.call('XSETID', `${key}:log:${interaction}`, `${tip - 2}-0`)
+  await loseTail(net, interaction, 2, 1)
   agent.send(request, 4, text('d'))
   await eventually(() => agent.resends.length > 0)
   expect(agent.resends[0]).toMatchObject({ after: 1 })
@@ -104,5 +98,6 @@ test('a tail that Redis lost is sent again by the agent; viewers get a snapshot 
   await seen.done
   expect(outputText(seen.turn)).toBe('abcd')
   expect(seen.snapshots).toBeGreaterThan(0)
+  const key = `${net.prefix}{ses_${interaction.slice(4, 30)}}`
   expect(await net.redis.hget(`${key}:interaction:${interaction}`, 'incarnation')).toBeTruthy()
 })

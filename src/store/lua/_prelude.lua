@@ -138,6 +138,17 @@ local function cancel(id, reason)
   return close(id, 'cancelled', '', '')
 end
 
+-- Takes an ended interaction out of the session: what was said goes now, its log in a minute, so that those who read it
+-- come to its end. A husk stays as long as the session, so that the same POST made again is still known.
+local function forget(id)
+  local key = interaction_key(id)
+  redis.call('LREM', history, 0, id)
+  redis.call('HDEL', key, 'input', 'metadata', 'note', 'output')
+  redis.call('HSETNX', key, 'forgottenAt', at)
+  redis.call('PEXPIRE', key, math.max(redis.call('PTTL', session), 60000))
+  redis.call('PEXPIRE', log_key(id), 60000)
+end
+
 -- Redis lost a dispatch in a failover: the word of the lease's holder, which has the turn in hand, restores it. Readers may
 -- have seen events that are lost, so the log gets a new incarnation. Gives whether it was so.
 local function adopt(id, request, incarnation)

@@ -7,7 +7,7 @@ import { isTerminal } from '../../protocol/interaction.js'
 import { START } from '../../protocol/sequence.js'
 import { PASS, surface, type Routes } from '../http/app.js'
 import type { Call } from '../http/call.js'
-import type { RenderError } from '../http/errors.js'
+import { renderNative, type RenderError } from '../http/errors.js'
 import { onceOf } from '../http/once.js'
 import { interactionIn, MAX_TEXT, parse, sessionIn } from '../http/parse.js'
 import type { HttpParts } from '../http/parts.js'
@@ -94,9 +94,8 @@ export function helixSurface(parts: HelixHttpParts): Router {
     '/sessions/chat': { post: chat },
 
     '/sessions/:session/messages': {
-      shared: true,
       async post(call, req, res) {
-        if (!Object.hasOwn(Object(req.body) as object, 'content')) return PASS
+        if (!speaksHelix(req)) return PASS
         const session = sessionIn(call, req.params['session'])
         const { content, interrupt } = parse(QueuedMessage, req.body)
         const turn = await core.submit(call.owner, {
@@ -111,9 +110,8 @@ export function helixSurface(parts: HelixHttpParts): Router {
     },
 
     '/sessions/:session/interactions': {
-      shared: true,
       async get(call, req, res) {
-        if (req.query['page'] === undefined && req.query['per_page'] === undefined) return PASS
+        if (!speaksHelix(req)) return PASS
         const session = sessionIn(call, req.params['session'])
         const { page, per_page: size, order } = parse(Page, req.query)
         const at = { offset: page * size, limit: size, newestFirst: order === 'desc' }
@@ -140,8 +138,17 @@ export function helixSurface(parts: HelixHttpParts): Router {
   return surface(parts, routes, renderHelix, { passOn: true })
 }
 
+/** Whether a request to a path that is also a native one is meant for this door. */
+const speaksHelix = ({ path, query, body }: Request): boolean =>
+  path === '/sessions/chat' ||
+  query['page'] !== undefined ||
+  query['per_page'] !== undefined ||
+  Object.hasOwn(Object(body) as object, 'content')
+
 /** Helix answers errors as plain text. */
-const renderHelix: RenderError = (error) => ({ body: `${error.message}\n`, headers: { 'Content-Type': 'text/plain' } })
+const renderHelix: RenderError = (error, requestId, req) =>
+  speaksHelix(req) ? plain(error) : renderNative(error, requestId)
+const plain = (error: ThroughlineError) => ({ body: `${error.message}\n`, headers: { 'Content-Type': 'text/plain' } })
 
 function promptOf({ messages }: ChatRequest): string {
   const content = messages.at(-1)!.content

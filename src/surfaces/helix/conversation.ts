@@ -70,6 +70,8 @@ export class Conversation {
   #prompted = { request: '', input: '' }
   /** The last request that was cancelled, until the agent says that it has ended. */
   #stopped = ''
+  /** Turns whose prompt was sent more than once: the agent may answer it twice, and the first answer is the one. */
+  readonly #repeated = new Set<string>()
   /** The agent has been heard of this conversation since it connected. */
   #heard = false
 
@@ -99,7 +101,8 @@ export class Conversation {
   }
 
   /** A turn from the gateway. A client's is sent to the agent; one that the agent began is only named. */
-  start({ request, interaction, origin, input, thread }: TurnMessage): void {
+  start({ request, interaction, origin, input, thread, attempt }: TurnMessage): void {
+    if (attempt > 1) this.#repeated.add(interaction)
     this.#begin({ request, interaction, origin: origin ?? 'client', input }, 0, [])
     if (origin === 'agent') {
       this.#expected = Math.max(this.#expected - 1, 0)
@@ -153,6 +156,11 @@ export class Conversation {
     this.#expected++
   }
 
+  /** It has the place already: what is said from here on is not of the turn that had it, also before it is named. */
+  stepBack(): void {
+    if (this.#expected > 0) this.#turn = null
+  }
+
   /** It did not come to be after all. */
   unexpect(): void {
     this.#expected = Math.max(this.#expected - 1, 0)
@@ -168,8 +176,8 @@ export class Conversation {
   async message(said: Message): Promise<void> {
     this.#heard = true
     const turn = await this.#current()
-    const stopped = said.request !== '' && said.request === this.#stopped
-    if (!turn || (stopped && turn.origin === 'client')) return this.#outlet.dropped('late', said.request)
+    if (!turn || (turn.origin === 'client' && this.#isOver(said.request, turn)))
+      return this.#outlet.dropped('late', said.request)
     if (!turn.answer.has(said.id)) {
       if (this.#past.holds(said)) {
         if (said.request === turn.request && turn.doubtful.length < MOST_DOUBTFUL) turn.doubtful.push(said)
@@ -178,6 +186,15 @@ export class Conversation {
       if (this.#past.continues(said)) return this.#outlet.dropped('late', said.request)
     }
     this.#say(...turn.answer.update(said))
+  }
+
+  /** Whether words under this request can only be of a turn that was cancelled, or of a second answer to an older prompt. */
+  #isOver(request: string, { interaction }: Turn): boolean {
+    if (request === '' || !isRequestId(request)) return false
+    return (
+      request === this.#stopped ||
+      (interactionOf(request) !== interaction && this.#repeated.has(interactionOf(request)))
+    )
   }
 
   /** `chat_response…`: the words of agents that know neither threads nor entries. */

@@ -213,10 +213,11 @@ export class HelixLink implements AgentLink {
     // an agent of named sessions that no longer has one was superseded; one of a pool gives them back between turns
     const it = held ?? (this.pool && (await takeSession(this.#parts, station, conversation.session)))
     conversation.expect()
-    if (!it || !(await beginTurn(this.#parts, it, input))) {
-      conversation.unexpect()
-      this.#dropped('foreign', '')
-    }
+    const place = it ? await beginTurn(this.#parts, it, input) : undefined
+    if (place === 0) conversation.stepBack()
+    if (place !== undefined) return
+    conversation.unexpect()
+    this.#dropped('foreign', '')
   }
 
   /** A conversation that a person opened at the agent and has now written in; before that it is a draft, and no session. */

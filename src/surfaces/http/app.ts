@@ -15,14 +15,8 @@ export type Handler = (call: Call, req: Request, res: Response) => Promise<void 
 /** Lets a caller in another way than by a key: true when it did, else the key is asked for. Throws `unauthorized`. */
 export type Admit = (call: Call, req: Request) => Promise<boolean>
 
-interface RouteOptions {
-  admit?: Admit
-  /** The surface after this one has the route, too: what is wrong before a handler has looked is said in native words. */
-  shared?: true
-}
-
 /** A surface's routes as data: pattern → method → handler. */
-export type Routes = Record<string, Partial<Record<'get' | 'post' | 'delete', Handler>> & RouteOptions>
+export type Routes = Record<string, Partial<Record<'get' | 'post' | 'delete', Handler>> & { admit?: Admit }>
 
 /** A surface and where it hangs. Doors are tried in order; of two under one path the more particular comes first. */
 export interface Door {
@@ -63,9 +57,9 @@ export function surface(
   const router = Router()
   const body = jsonBody(parts.limits.maxBodyBytes)
   for (const [path, handlers] of Object.entries(routes)) {
-    const { admit, shared, get, post, delete: remove } = handlers
+    const { admit, get, post, delete: remove } = handlers
     const allow = allowed({ get, post, delete: remove })
-    const route = router.route(path).all(remember(path, shared))
+    const route = router.route(path).all(remember(path))
     if (!passOn) route.options(tellMethods(allow))
     route.all(authenticate(parts, admit))
     if (get) route.get(run(get))
@@ -96,18 +90,16 @@ const authenticate =
 
 /** Kept at the time of matching: Express takes `baseUrl` back when a router gives a request away. */
 const remember =
-  (path: string, shared = false): RequestHandler =>
+  (path: string): RequestHandler =>
   (req, res, next) => {
-    Object.assign(callOf(res), { route: req.baseUrl + path, undecided: shared })
+    callOf(res).route = req.baseUrl + path
     next()
   }
 
 const run =
   (handle: Handler): RequestHandler =>
   async (req, res, next) => {
-    const call = callOf(res)
-    call.undecided = false
-    if ((await handle(call, req, res)) === PASS) next('router')
+    if ((await handle(callOf(res), req, res)) === PASS) next('router')
   }
 
 /** The `Allow` header of a route: Express answers HEAD by what GET does. */

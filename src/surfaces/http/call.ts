@@ -15,8 +15,6 @@ export interface Call {
   opened?: { session: SessionId; expiresAt: number }
   /** The pattern that matched, such as `/api/v1/sessions/:session`. */
   route: string
-  /** Several surfaces have the route, and none has said yet that the request is its own. */
-  undecided?: boolean
   session?: SessionId
   interaction?: InteractionId
 }

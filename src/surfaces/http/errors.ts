@@ -1,4 +1,4 @@
-import type { ErrorRequestHandler, Response } from 'express'
+import type { ErrorRequestHandler, Request, Response } from 'express'
 import { ThroughlineError } from '../../protocol/errors.js'
 import { callOf, type Call } from './call.js'
 import type { HttpParts } from './parts.js'
@@ -7,10 +7,11 @@ import type { HttpParts } from './parts.js'
 export type RenderError = (
   error: ThroughlineError,
   requestId: string,
+  req: Request,
 ) => { body: unknown; headers?: Record<string, string> }
 
 /** The native shape, also spoken where no surface is responsible. */
-export const renderNative: RenderError = (error, requestId) => ({
+export const renderNative = (error: ThroughlineError, requestId: string) => ({
   body: {
     error: {
       code: error.code,
@@ -53,7 +54,7 @@ export function reportBug({ log }: Pick<HttpParts, 'log'>, call: Call, error: Th
 
 /** The one place where a surface's errors become replies. After the header a reply can only be cut off. */
 export function errorHandler(parts: Pick<HttpParts, 'log'>, render: RenderError): ErrorRequestHandler {
-  return (thrown: unknown, _req, res: Response, _next) => {
+  return (thrown: unknown, req, res: Response, _next) => {
     const call = callOf(res)
     if (call.over.aborted && isAbort(thrown)) return // the client has left, and what was done for it stopped
     const error = explain(thrown)
@@ -62,7 +63,7 @@ export function errorHandler(parts: Pick<HttpParts, 'log'>, render: RenderError)
       res.destroy() // not `end`: a clean end would look like a whole answer
       return
     }
-    const { body, headers } = (call.undecided ? renderNative : render)(error, call.id)
+    const { body, headers } = render(error, call.id, req)
     const { status, retryAfterS } = error.kind
     if (retryAfterS !== undefined) res.set('Retry-After', String(retryAfterS))
     if (status === 401) res.set('WWW-Authenticate', 'Bearer')

@@ -84,7 +84,7 @@ export const SubmittedReply = z
       .object({ interaction: z.string(), events: z.string(), cancel: z.string() })
       .meta({ description: 'Paths to go on by.' }),
   })
-  .meta({ id: 'Submitted' }) satisfies z.ZodType<Omit<Submitted, 'replayed'>>
+  .meta({ id: 'Submitted' }) satisfies z.ZodType<Pick<Submitted, 'session' | 'interaction' | 'queued'>>
 
 export const SessionsReply = z
   .object({
@@ -107,7 +107,7 @@ export const QueueReply = z
 export const CancelledReply = z
   .object({
     interaction: InteractionReply.nullable().meta({ description: 'null: nothing was running.' }),
-    status: z.literal('noop').optional().meta({ description: 'Nothing was running.' }),
+    status: z.enum(['cancelled', 'noop']).meta({ description: '`noop`: nothing ran, or it had ended by itself.' }),
   })
   .meta({ id: 'CancelledSession' })
 

@@ -39,7 +39,7 @@ export function chatRoutes(parts: OpenAiParts): Routes {
     if (!isSessionId(id)) throw new ThroughlineError('not_found', { param })
     call.session = id
     const { pool } = await core.session(call.owner, id)
-    if (pool !== model)
+    if (pool !== '' && pool !== model)
       throw new ThroughlineError('invalid_request', { message: `This session belongs to "${pool}".`, param: 'model' })
     return id
   }
@@ -59,14 +59,21 @@ export function chatRoutes(parts: OpenAiParts): Routes {
         refuseUnsupported(request)
         if (!PoolName.safeParse(model).success) throw new ThroughlineError('model_not_found', { param: 'model' })
         const session = await sessionFor(call, req, request)
+        const once = onceOf(req, REPLY_FIELDS, { session })
         const turn = await core.submit(call.owner, {
           text: promptOf(messages, session !== undefined),
-          to: session ? { session } : { pool: model },
+          to: session ? { session, pool: model } : { pool: model },
           ...(metadata && { metadata }),
-          once: onceOf(req, REPLY_FIELDS, { session }),
+          once,
         })
         announceTurn(call, res, turn)
-        if (!stream) return void res.json(await whole(call, turn.interaction))
+        if (!stream) {
+          const answer = whole(call, turn.interaction).catch(async (error: unknown) => {
+            await core.expectAgain(call.owner, once, turn).catch(() => {}) // the answer is an error already
+            throw error
+          })
+          return void res.json(await answer)
+        }
         const head = headOf(await core.interaction(call.owner, turn.interaction))
         const projection = new ChatProjection(head, { includeUsage: options?.include_usage === true })
         await streamTurn(parts, call, req, res, turn.interaction, projection)

@@ -19,12 +19,17 @@ export function promptOf(messages: ChatMessage[], known: boolean): string {
       message: known ? 'No message follows the last answer.' : 'No message has any text.',
       param: 'messages',
     })
+  return spoken(said, 'messages')
+}
+
+/** Messages as one text: a single one of the user is just its text, otherwise each is a block `role: text`. */
+export function spoken(said: { role: string; text: string }[], param: string): string {
   const plain = said.length === 1 && said[0]!.role === 'user'
   const prompt = plain ? said[0]!.text : said.map(({ role, text }) => `${role}: ${text}`).join('\n\n')
   if (prompt.length <= MAX_TEXT) return prompt
   throw new ThroughlineError('invalid_request', {
     message: `All texts together may have ${MAX_TEXT} characters.`,
-    param: 'messages',
+    param,
   })
 }
 

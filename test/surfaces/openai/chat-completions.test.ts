@@ -3,32 +3,15 @@ import type { Interaction } from '../../../src/core/core.js'
 import type { AgentEvent } from '../../../src/protocol/events.js'
 import { api, post } from '../../support/client.js'
 import { eventually } from '../../support/eventually.js'
-import { startNetwork, type Network } from '../../support/network.js'
-import { completed, text, type RawAgent } from '../../support/raw-agent.js'
+import { keysLike, startNetwork, type Network } from '../../support/network.js'
+import { completed, text } from '../../support/raw-agent.js'
 import { startRedisServer } from '../../support/redis-server.js'
 import { SseReader } from '../../support/sse.js'
+import { answer, failure, sdk } from './sdk.js'
 
-const clientOf = (net: Network, replica = 0) =>
-  new OpenAI({ baseURL: `${net.url(replica)}/v1`, apiKey: 'any', maxRetries: 2 })
+const clientOf = (net: Network, replica = 0) => sdk(net, replica, 2)
 const hello = { model: 'coder', messages: [{ role: 'user' as const, content: 'hello' }] }
 const usage: AgentEvent = { type: 'usage', usage: { inputTokens: 12, outputTokens: 2, reasoningTokens: 1 } }
-
-/** Answers the n-th turn of the agent, event by event. */
-async function answer(agent: RawAgent, n: number, ...events: AgentEvent[]): Promise<string> {
-  const { request, input } = await agent.turn(n)
-  events.forEach((event, i) => agent.send(request, i + 1, event))
-  return input
-}
-
-async function failure(asked: Promise<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
-  try {
-    await asked
-  } catch (error) {
-    if (error instanceof OpenAI.APIError) return error
-    throw error
-  }
-  throw new Error('was answered')
-}
 
 async function contentOf(stream: AsyncIterable<OpenAI.ChatCompletionChunk>): Promise<string> {
   let content = ''
@@ -219,6 +202,30 @@ test('a POST that a client repeats is answered by the one turn: by key, or by fi
   expect(idOf(retried)).toBe(idOf(keyless))
   await using fresh = await say(1, { user: 'u' }, {})
   expect(idOf(fresh)).not.toBe(idOf(keyless))
+})
+
+test('a POST that was answered with a 5xx and comes again at once, without a mark, gets the same answer; later it is new', async () => {
+  await using net = await startNetwork({ replicas: 2 })
+  const agent = await net.rawAgent({ pool: 'coder', capacity: 4 })
+  const ask = (replica: number) =>
+    fetch(`${net.url(replica)}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(hello),
+    })
+  const first = ask(0)
+  await answer(agent, 0, { type: 'failed', code: 'out_of_luck', message: 'No luck.' })
+  expect((await first).status).toBe(502)
+  const again = await ask(1)
+  expect(again.status).toBe(502)
+  expect(again.headers.get('idempotent-replayed')).toBe('true')
+  expect(again.headers.get('throughline-interaction-id')).toBe((await first).headers.get('throughline-interaction-id'))
+  for (const key of await keysLike(net.redis, `${net.prefix}*once:*`)) {
+    if ((await net.redis.pttl(key)) < 20_000) await net.redis.del(key) // time passes
+  }
+  const later = ask(1)
+  await answer(agent, 1, text('Done.'), completed)
+  expect((await later).status).toBe(200)
 })
 
 test('the same words to two sessions are two messages, also when one of them is a retry', async () => {
