@@ -419,6 +419,21 @@ export const SETTINGS = {
     meaning: 'A stream whose reader takes nothing for so long is cut; its cursor makes that safe.',
     schema: ms(),
   }),
+  KEEP_ALIVE_MS: setting({
+    group: 'limits',
+    default: '620000',
+    unit: 'ms',
+    meaning:
+      'An idle connection of a client or a balancer is closed after so long. Must be longer than the balancer keeps its own: nginx and AWS 60 s, Google 600 s.',
+    schema: ms(1000),
+  }),
+  MAX_CONNECTIONS: setting({
+    group: 'limits',
+    default: '30000',
+    unit: 'count',
+    meaning: 'Connections per replica, of clients and agents together; one more is closed at once.',
+    schema: whole(1, 10_000_000),
+  }),
   HELIX_MAX_FRAME_BYTES: setting({
     group: 'limits',
     default: String(64 * 1024 * 1024),
@@ -524,6 +539,7 @@ function group(v: Values) {
       waitLimitMs: v.WAIT_LIMIT_MS,
       slowViewerMs: v.SLOW_VIEWER_MS,
       maxAgents: v.MAX_AGENTS,
+      connections: { keepAliveMs: v.KEEP_ALIVE_MS, maxConnections: v.MAX_CONNECTIONS },
     },
     helix: {
       pool: v.HELIX_POOL,

@@ -25,7 +25,11 @@ import { agentsDoor } from './surfaces/agents/io.js'
 import { helixSurface } from './surfaces/helix/chat.js'
 import { helixDoor } from './surfaces/helix/socket.js'
 import { startSweeper } from './surfaces/clock/sweeper.js'
+import { docsSurface } from './surfaces/docs/router.js'
 import { httpApp } from './surfaces/http/app.js'
+import { openApiDocument } from './surfaces/http/openapi.js'
+import { httpServer } from './surfaces/http/server.js'
+import { nativeDescription } from './surfaces/native/document.js'
 import { nativeSurface } from './surfaces/native/router.js'
 import { openAiSurface } from './surfaces/openai/router.js'
 import { opsApp } from './surfaces/ops/server.js'
@@ -135,19 +139,19 @@ export async function startGateway(config: Config, log: Logger, version: string)
         },
       },
       core,
+      tokens: signer,
     }
     const app = httpApp(http, [
+      { path: '/', router: docsSurface(openApiDocument(version, [nativeDescription])) },
       { path: '/api/v1', router: helixSurface({ ...http, pool: config.helix.pool }) },
       { path: '/api/v1', router: nativeSurface(http) },
       { path: '/v1', router: openAiSurface(http) },
     ])
-    const server = createServer(app)
+    const server = httpServer(app, config.http.connections)
     server.on('request', (_req, res) => {
       streams++
       res.once('close', () => streams--)
     })
-    server.keepAliveTimeout = 75_000 // longer than a load balancer's idle time, so that it never meets a reset
-    server.headersTimeout = 80_000
     closers.push(() => closed(server))
 
     const asAgent = agentAuth(config.http.agentKeys, signer)

@@ -10,6 +10,8 @@ export interface Tokens {
   mint(use: TokenUse, session: SessionId, ttlMs: number): Promise<string>
   /** The session that the token opens for this use; undefined for one that is forged, expired or meant for another use. */
   verify(use: TokenUse, token: string): Promise<SessionId | undefined>
+  /** As `verify`, with the end of its life in ms since 1970. */
+  open(use: TokenUse, token: string): Promise<{ session: SessionId; expiresAt: number } | undefined>
 }
 
 const ISSUER = 'throughline'
@@ -19,7 +21,19 @@ export function tokens(secrets: readonly string[]): Tokens | undefined {
   const keys = secrets.map((secret) => new TextEncoder().encode(secret))
   const signing = keys[0]
   if (!signing) return undefined
+  const open: Tokens['open'] = async (use, token) => {
+    for (const key of keys) {
+      const found = await jwtVerify(token, key, { issuer: ISSUER, audience: use, algorithms: ['HS256'] }).catch(
+        () => undefined,
+      )
+      const { sub: session, exp = 0 } = found?.payload ?? {}
+      if (session !== undefined && isSessionId(session)) return { session, expiresAt: exp * 1000 }
+    }
+    return undefined
+  }
   return {
+    open,
+    verify: async (use, token) => (await open(use, token))?.session,
     mint: (use, session, ttlMs) =>
       new SignJWT()
         .setProtectedHeader({ alg: 'HS256' })
@@ -29,15 +43,5 @@ export function tokens(secrets: readonly string[]): Tokens | undefined {
         .setIssuedAt()
         .setExpirationTime(new Date(Date.now() + ttlMs))
         .sign(signing),
-    async verify(use, token) {
-      for (const key of keys) {
-        const found = await jwtVerify(token, key, { issuer: ISSUER, audience: use, algorithms: ['HS256'] }).catch(
-          () => undefined,
-        )
-        const session = found?.payload.sub
-        if (session !== undefined && isSessionId(session)) return session
-      }
-      return undefined
-    },
   }
 }

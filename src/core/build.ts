@@ -4,6 +4,7 @@ import { isSessionId, type InteractionId } from '../protocol/ids.js'
 import type { Cursor } from '../protocol/sequence.js'
 import { answer } from './answer.js'
 import type { Core, Followed } from './core.js'
+import { followSession } from './follow-session.js'
 import { follow } from './follow.js'
 import { expectAgain, reserve } from './idempotency.js'
 import { isOverdue, ownedInteraction, readInteraction, viewInteraction } from './interactions.js'
@@ -15,6 +16,7 @@ import { seal } from './seal.js'
 import { createSession, deleteSession, knownPools, listSessions, ownedSession, viewSession } from './sessions.js'
 import { checkWebhook, submit } from './submit.js'
 import type { Judge } from './sweep.js'
+import { transcriptPage, turnsOf } from './transcript.js'
 
 /** Counts the followers of this replica. */
 export interface Viewers {
@@ -58,6 +60,12 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
       return viewSession(parts, await ownedSession(parts, owner, id))
     },
 
+    async ownerOf(id) {
+      const session = await store.sessions.read(id)
+      if (!session) throw new ThroughlineError('not_found')
+      return session.owner
+    },
+
     sessions: (owner, page) => listSessions(parts, owner, page),
 
     async describeSession(owner, id, metadata) {
@@ -70,14 +78,12 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
 
     async transcript(owner, id, page) {
       await ownedSession(parts, owner, id)
-      const all = await store.sessions.interactions(id)
-      if (page.order === 'desc') all.reverse()
-      const from = page.after === undefined ? 0 : all.indexOf(page.after) + 1
-      if (page.after !== undefined && from === 0) throw new ThroughlineError('not_found', { param: 'after' })
-      const ids = all.slice(from, from + page.limit)
-      const interactions = []
-      for (const stored of await store.turns.readMany(ids)) interactions.push(await viewInteraction(parts, stored))
-      return { interactions, next: from + page.limit < all.length ? (ids.at(-1) ?? null) : null }
+      return transcriptPage(parts, id, page)
+    },
+
+    async eachTurn(owner, id, query) {
+      await ownedSession(parts, owner, id)
+      return turnsOf(parts, id, query)
     },
 
     async turns(owner, id, { offset, limit, newestFirst }) {
@@ -140,6 +146,11 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
     async follow(owner, id, after, signal) {
       await readInteraction(parts, judge, owner, id, 'waiting')
       return following(id, after, signal)
+    },
+
+    async followSession(owner, id, after, signal) {
+      await ownedSession(parts, owner, id)
+      return followSession(parts, id, after, signal, following)
     },
 
     async cancel(owner, id) {

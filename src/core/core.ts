@@ -1,5 +1,6 @@
 import type { LogEvent } from '../protocol/events.js'
 import type { Turn } from '../protocol/fold.js'
+import type { Status } from '../protocol/interaction.js'
 import type { InteractionId, SessionId } from '../protocol/ids.js'
 import type { Cursor } from '../protocol/sequence.js'
 import type { Interaction, Session } from '../protocol/views.js'
@@ -12,6 +13,30 @@ export type { Interaction, Session } from '../protocol/views.js'
  */
 export type Followed =
   { type: 'events'; events: LogEvent[]; incarnation: string } | { type: 'snapshot'; turn: Turn; cursor: Cursor }
+
+/** A position in the stream of a session: a turn of it and a cursor into its log; `null`: before the first turn. */
+export interface SessionCursor {
+  interaction: InteractionId | null
+  cursor: Cursor
+}
+
+/** What a follower of a session gets: see `follow-session.ts`. */
+export type SessionFollowed =
+  (Followed & { interaction: InteractionId }) | { type: 'at'; at: SessionCursor } | { type: 'lost' }
+
+/** Which turns of a session, oldest first unless `order` says otherwise; `after` names the last one that is known. */
+export interface TurnsQuery {
+  order?: 'asc' | 'desc'
+  status?: Status
+  after?: InteractionId
+}
+
+/** Which sessions of an owner. `active`: with a turn that runs or waits, or without; `metadata`: holds this pair. */
+export interface SessionsQuery {
+  pool?: string
+  active?: boolean
+  metadata?: readonly [key: string, value: string]
+}
 
 /** A message to a session, or to a new session of a pool. */
 export interface NewMessage {
@@ -78,21 +103,28 @@ export interface Core {
     },
   ): Promise<{ session: Session; replayed: boolean }>
   session(owner: string, id: SessionId): Promise<Session>
-  /** Newest first; `before` is the `next` of the page before, `<created, ms>.<session id>`. */
+  /** Whose session it is, for a caller whom a token has let in. Throws `not_found`. */
+  ownerOf(id: SessionId): Promise<string>
+  /**
+   * Newest first; `before` is the `next` of the page before, `<created, ms>.<session id>`. A filter looks at 1,000
+   * sessions at most per call, so a page may hold fewer than `limit`, even none, and still have a `next`.
+   */
   sessions(
     owner: string,
-    page: { limit: number; before?: string },
+    page: SessionsQuery & { limit: number; before?: string },
   ): Promise<{ sessions: Session[]; next: string | null }>
   /** Replaces the metadata. */
   describeSession(owner: string, id: SessionId, metadata: Record<string, string>): Promise<Session>
   /** Cancels what runs or waits and forgets the session. */
   deleteSession(owner: string, id: SessionId): Promise<void>
-  /** The turns of a session in the order of their posting, oldest first unless `order` says otherwise. */
+  /** The turns of a session in the order of their posting. A page ends early when its answers are large. */
   transcript(
     owner: string,
     id: SessionId,
-    page: { limit: number; after?: InteractionId; order?: 'asc' | 'desc' },
+    page: TurnsQuery & { limit: number },
   ): Promise<{ interactions: Interaction[]; next: InteractionId | null }>
+  /** All of them, read one by one as they are asked for. */
+  eachTurn(owner: string, id: SessionId, query: TurnsQuery): Promise<AsyncIterable<Interaction>>
   /** Some of a session's turns by their place, from the oldest or from the newest, and how many there are. */
   turns(
     owner: string,
@@ -123,6 +155,13 @@ export interface Core {
    * A viewer that does not ask for the next batch is not buffered for: it reads from the log when it does.
    */
   follow(owner: string, id: InteractionId, after: Cursor, signal: AbortSignal): Promise<AsyncIterable<Followed>>
+  /** Checks that the session exists, then follows its turns, one after the other, from the cursor on or from now. */
+  followSession(
+    owner: string,
+    id: SessionId,
+    after: SessionCursor | undefined,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<SessionFollowed>>
   /** Ends a turn, queued or running, as cancelled. Idempotent; an ended turn stays as it is. */
   cancel(owner: string, id: InteractionId): Promise<Interaction>
   /**

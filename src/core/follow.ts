@@ -12,6 +12,9 @@ import type { Followed } from './core.js'
 import type { Parts } from './parts.js'
 import { foldLog } from './seal.js'
 
+/** Follows one turn, as `follow` below does, with what it needs given already. */
+export type Follow = (id: InteractionId, after: Cursor, signal: AbortSignal) => AsyncIterable<Followed>
+
 /** Live batches held for a follower that is not asking; beyond it the log is read instead. */
 const HELD_BATCHES = 64
 /** A follower without news looks at the log by itself after this time, ms. */
@@ -166,7 +169,7 @@ class Live implements Disposable {
 }
 
 /** Tries again while Redis is away, for at most LIVE_OUTAGE_MS. */
-async function persist<T>(
+export async function persist<T>(
   { settings }: Pick<Parts, 'settings'>,
   signal: AbortSignal,
   work: () => Promise<T>,

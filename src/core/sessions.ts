@@ -1,7 +1,7 @@
 import { ThroughlineError } from '../protocol/errors.js'
 import type { SessionId } from '../protocol/ids.js'
 import type { StoredSession } from '../store/sessions.js'
-import type { Session } from './core.js'
+import type { Session, SessionsQuery } from './core.js'
 import type { Parts } from './parts.js'
 import { seal } from './seal.js'
 
@@ -64,29 +64,46 @@ export async function viewSession({ store }: Pick<Parts, 'store'>, stored: Store
   }
 }
 
+/** Sessions looked at in one call at most, and how many of them at a time. */
+const LOOK_AT = 1000
+const AT_A_TIME = 100
+
 export async function listSessions(
   parts: Parts,
   owner: string,
-  page: { limit: number; before?: string },
+  { limit, before, ...filter }: SessionsQuery & { limit: number; before?: string },
 ): Promise<{ sessions: Session[]; next: string | null }> {
+  const { store } = parts
+  const filtered = Object.keys(filter).length > 0
+  const atATime = filtered ? AT_A_TIME : limit
   const sessions: Session[] = []
-  let before = page.before
-  for (;;) {
-    const rows = await parts.store.sessions.list(owner, page.limit, before)
-    for (const { id } of rows) {
-      const stored = await parts.store.sessions.read(id)
-      if (stored) sessions.push(await viewSession(parts, stored))
-      else await parts.store.sessions.unlist(owner, id)
-      if (sessions.length === page.limit) break
+  let from = before
+  for (let looked = 0; looked < LOOK_AT; looked += atATime) {
+    const rows = await store.sessions.list(owner, atATime, from)
+    const found = await Promise.all(rows.map(({ id }) => store.sessions.read(id)))
+    for (const [i, { id, createdAt }] of rows.entries()) {
+      const stored = found[i]
+      if (!stored) await store.sessions.unlist(owner, id)
+      else if (!filtered || (await fits(parts, stored, filter))) sessions.push(await viewSession(parts, stored))
+      from = `${createdAt}.${id}`
+      if (sessions.length === limit)
+        return { sessions, next: i + 1 < rows.length || rows.length === atATime ? from : null }
     }
-    const last = rows.at(-1)
-    if (!last || rows.length < page.limit) return { sessions, next: null }
-    if (sessions.length === page.limit) {
-      const { id, createdAt } = sessions.at(-1)!
-      return { sessions, next: `${createdAt}.${id}` }
-    }
-    before = `${last.createdAt}.${last.id}`
+    if (rows.length < atATime) return { sessions, next: null }
   }
+  return { sessions, next: from ?? null }
+}
+
+async function fits(
+  { store }: Parts,
+  stored: StoredSession,
+  { pool, active, metadata }: SessionsQuery,
+): Promise<boolean> {
+  if (pool !== undefined && stored.pool !== pool) return false
+  if (metadata && stored.metadata[metadata[0]] !== metadata[1]) return false
+  if (active === undefined) return true
+  const busy = stored.waitingInteractionId !== '' || (await store.sessions.queueLength(stored.id)) > 0
+  return busy === active
 }
 
 export async function deleteSession(parts: Parts, owner: string, id: SessionId): Promise<void> {

@@ -61,8 +61,13 @@ export const ERRORS = {
     retry: false,
     sentence: 'No pool of this name. GET /v1/models lists the pools you may use.',
   },
-  unknown_url: { status: 404, retry: false, sentence: 'There is no such route.' },
+  unknown_url: { status: 404, retry: false, sentence: 'There is no such route. /docs shows those there are.' },
   method_not_allowed: { status: 405, retry: false, sentence: 'The route exists, but not with this method.' },
+  request_timeout: {
+    status: 408,
+    retry: true,
+    sentence: 'The request did not arrive as a whole in time. Send it again.',
+  },
   permission_settled: {
     status: 409,
     retry: false,
@@ -85,10 +90,20 @@ export const ERRORS = {
     retryAfterS: 5,
     sentence: 'The session has as many waiting messages as it may hold. Wait for a turn to end, or cancel one.',
   },
+  headers_too_large: {
+    status: 431,
+    retry: false,
+    sentence: 'The headers, the address included, are larger than 16 KiB.',
+  },
   internal: {
     status: 500,
     retry: true,
     sentence: 'A bug in the gateway. The log line with this request id says more.',
+  },
+  tokens_disabled: {
+    status: 501,
+    retry: false,
+    sentence: 'This gateway makes no tokens: its operator must set TOKEN_SECRET.',
   },
   turn_failed: { status: 502, retry: false, sentence: 'The agent did not finish the turn; the message says why.' },
   store_unavailable: {

@@ -11,6 +11,9 @@ const SESSION = /^ses_[0-9a-hjkmnp-tv-z]{26}$/
 const INTERACTION = /^int_[0-9a-hjkmnp-tv-z]{26}_[0-9a-hjkmnp-tv-z]{10}$/
 const REQUEST = /^req_[0-9a-hjkmnp-tv-z]{26}_[0-9a-hjkmnp-tv-z]{10}_[1-9][0-9]{0,5}$/
 
+/** What each kind of id looks like, for those who describe it. */
+export const ID_PATTERNS = { session: SESSION, interaction: INTERACTION, request: REQUEST }
+
 function spell(bytes: Uint8Array): string {
   let text = ''
   for (const byte of bytes) text += ALPHABET[byte & 31]

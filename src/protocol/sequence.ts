@@ -9,9 +9,11 @@ export interface Cursor {
 
 export const START: Cursor = { n: 0, incarnation: '' }
 
+export const CURSOR_PATTERN = /^(\d{1,15})(?:\.([0-9a-z]{1,32}))?$/
+
 /** Reads a cursor; undefined when the text is none. */
 export function parseCursor(text: string): Cursor | undefined {
-  const match = /^(\d{1,15})(?:\.([0-9a-z]{1,32}))?$/.exec(text)
+  const match = CURSOR_PATTERN.exec(text)
   return match ? { n: Number(match[1]), incarnation: match[2] ?? '' } : undefined
 }
 

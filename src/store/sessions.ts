@@ -24,6 +24,12 @@ export interface StoredSession {
   requestStartedAt: number
 }
 
+/** A turn from its beginning (`n` 0) or, when it had stepped back, from after its event `n` on. */
+export interface Run {
+  interaction: InteractionId
+  n: number
+}
+
 export type SubmitAnswer =
   | {
       word: 'ok' | 'known'
@@ -207,6 +213,36 @@ export class Sessions {
     return (await this.#db.run((redis) => redis.lrange(this.#keys.interactions(id), 0, -1))) as InteractionId[]
   }
 
+  /**
+   * What a stream of the session shows after event `n` of a turn, in the order in which turns begin; `null` asks for the
+   * first. `none` there is nothing yet · `lost` the list does not have the turn (any more) · `gone` no such session.
+   */
+  async runAfter(session: SessionId, last: Run | null): Promise<Run | 'none' | 'lost' | 'gone'> {
+    const runs = this.#keys.runs(session)
+    for (;;) {
+      const [exists, entered] = await this.#db.run((redis) =>
+        Promise.all([
+          redis.exists(this.#keys.session(session)),
+          last && redis.hget(this.#keys.interaction(last.interaction), 'entered'),
+        ]),
+      )
+      if (!exists) return 'gone'
+      const entry = last && entryOf(last, entered ?? '')
+      const at = entry === null ? -1 : await this.#db.run((redis) => redis.lpos(runs, entry))
+      if (at === null) return 'lost'
+      const found = await this.#db.run((redis) => redis.lrange(runs, Math.max(at, 0), at + 1))
+      if (entry !== null && found[0] !== entry) continue // the oldest turn was dropped in between, and all places moved
+      const next = found[entry === null ? 0 : 1]
+      return next === undefined ? 'none' : toRun(next)
+    }
+  }
+
+  /** What began last; undefined before the first turn. */
+  async lastRun(session: SessionId): Promise<Run | undefined> {
+    const entry = await this.#db.run((redis) => redis.lindex(this.#keys.runs(session), -1))
+    return entry === null ? undefined : toRun(entry)
+  }
+
   /** Tells whoever holds the session's agent to look. */
   async wake(id: SessionId): Promise<void> {
     await this.#db.run((redis) => redis.spublish(this.#keys.wake(id), ''))
@@ -223,6 +259,17 @@ export class Sessions {
     const [word, , ...interactions] = await this.#scripts.run('remove', id, [])
     return word === 'gone' ? undefined : { interactions: interactions as InteractionId[] }
   }
+}
+
+function toRun(entry: string): Run {
+  const [interaction, n = '0'] = entry.split('/')
+  return { interaction: interaction as InteractionId, n: Number(n) }
+}
+
+/** The entry of the turn's part to which event `n` belongs. */
+function entryOf({ interaction, n }: Run, entered: string): string {
+  const from = entered.split(',').findLast((tip) => Number(tip) < n) ?? '0'
+  return Number(from) === 0 ? interaction : `${interaction}/${from}`
 }
 
 function toSession(id: SessionId, hash: Record<string, string>): StoredSession {

@@ -115,6 +115,14 @@ export class Turns {
     return (await Promise.all(ids.map((id) => this.read(id)))).filter((i) => i !== undefined)
   }
 
+  /** The statuses of several interactions of one session, in their order; undefined for those that expired. */
+  async statuses(ids: InteractionId[]): Promise<(Status | undefined)[]> {
+    const found = await Promise.all(
+      ids.map((id) => this.#db.run((redis) => redis.hget(this.#keys.interaction(id), 'status'))),
+    )
+    return found.map((status) => (status ?? undefined) as Status | undefined)
+  }
+
   /** What the door that it came through keeps with it, or ''. */
   async note(id: InteractionId): Promise<string> {
     return (await this.#db.run((redis) => redis.hget(this.#keys.interaction(id), 'note'))) ?? ''

@@ -126,6 +126,24 @@ const config = readFileSync(fileURLToPath(new URL('../../infra/balancer/nginx.co
     }
   })
 
+  test('a balancer that buffers passes each word on all the same: the gateway’s headers tell it to', async () => {
+    await using net = await startNetwork({ replicas: 3 })
+    const buffering = config.replace('proxy_buffering off', 'proxy_buffering on').replace('gzip off', 'gzip on')
+    const ports = net.replicas.map(({ url }) => Number(new URL(url).port))
+    await using nginx = await startNginx(ports, buffering.replace('gzip on;', 'gzip on; gzip_types *;'))
+    const agent = await net.rawAgent({ pool: 'coder' })
+    const { body } = await api<{ session: string }>(nginx.url, '/messages', { pool: 'coder', text: 'go' })
+    const headers = { 'accept-encoding': 'gzip' }
+    await using stream = await SseReader.open(`${nginx.url}/api/v1/sessions/${body.session}/events`, { headers })
+    const { request } = await agent.turn()
+    for (let n = 1; n <= 5; n++) {
+      agent.send(request, n, text(`word-${n}`))
+      await stream.until(({ data }) => data?.includes(`word-${n}`) ?? false)
+    }
+    agent.send(request, 6, completed)
+    await stream.until(({ event }) => event === 'completed')
+  })
+
   test('a body that is too large is refused in the gateway’s words, every time; the largest reaches a gateway', async () => {
     await using net = await startNetwork({ replicas: 3 })
     await using nginx = await startNginx(net.replicas.map(({ url }) => Number(new URL(url).port)))
@@ -163,9 +181,9 @@ async function startBalancer(answer: RequestListener, { listening = 3 } = {}) {
 }
 
 /** nginx with the configuration of compose, its three names put on these loopback ports. */
-async function startNginx(ports: number[]) {
+async function startNginx(ports: number[], text = config) {
   const [port] = await freePorts(1)
-  const conf = folderOf(ports, port!)
+  const conf = folderOf(ports, port!, text)
   const nginx = spawn('nginx', conf.args('-g', 'daemon off;'), { stdio: 'inherit' })
   const gone = once(nginx, 'exit')
   const it = {
@@ -191,7 +209,7 @@ async function listens(port: number): Promise<void> {
   socket.destroy()
 }
 
-function folderOf(ports: number[], port: number) {
+function folderOf(ports: number[], port: number, text = config) {
   const folder = mkdtempSync(join(tmpdir(), 'throughline-nginx-'))
   chmodSync(folder, 0o755) // as root, nginx works as another user
   const file = join(folder, 'nginx.conf')
@@ -199,7 +217,7 @@ function folderOf(ports: number[], port: number) {
     (name) => `${name}_temp_path ${folder}/${name};`,
   )
   let replica = 0
-  const here = config
+  const here = text
     .replace(/gateway-\d:8080/g, () => `127.0.0.1:${ports[replica++]}`)
     .replace('listen 8080', `listen 127.0.0.1:${port}`)
     .replace('/tmp/nginx.pid', `${folder}/nginx.pid`)

@@ -124,6 +124,7 @@ test('a turn that is gone stays gone: a late batch brings no key back', async ()
     keys.log(id),
     keys.lease(session),
     keys.interactions(session),
+    keys.runs(session),
   )
   expect(await store.append(request, epoch, 1, [text('late')])).toEqual({ word: 'gone' })
   expect(await store.append(request, epoch, 2, [text('late')], { expectedTip: 9 })).toEqual({ word: 'gone' })

@@ -35,6 +35,7 @@ const KINDS: Record<keyof Keys, ((keys: Keys) => string) | 'channel' | 'no key'>
   queue: (keys) => keys.queue(session),
   lease: (keys) => keys.lease(session),
   interactions: (keys) => keys.interactions(session),
+  runs: (keys) => keys.runs(session),
   interaction: (keys) => keys.interaction(id),
   log: (keys) => keys.log(id),
   live: 'channel',

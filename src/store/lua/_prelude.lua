@@ -16,6 +16,7 @@ local at = clock()
 local function interaction_key(id) return base .. 'interaction:' .. id end
 local function log_key(id) return base .. 'log:' .. id end
 local queue, lease, history = base .. 'queue', base .. 'lease', base .. 'interactions'
+local runs = base .. 'runs'
 
 local function get(key, field) return redis.call('HGET', key, field) or '' end
 local function number(key, field) return tonumber(redis.call('HGET', key, field) or '0') end
@@ -29,6 +30,7 @@ local function touch()
   redis.call('PEXPIRE', session, session_ttl)
   redis.call('PEXPIRE', history, session_ttl)
   redis.call('PEXPIRE', queue, session_ttl)
+  redis.call('PEXPIRE', runs, session_ttl)
   for _, id in ipairs(redis.call('LRANGE', history, 0, -1)) do
     redis.call('PEXPIRE', interaction_key(id), session_ttl)
     if get(interaction_key(id), 'sealedAt') == '' then redis.call('PEXPIRE', log_key(id), session_ttl) end
@@ -78,6 +80,9 @@ local function enlist(id, input, metadata, keep, webhook)
     local old = redis.call('LINDEX', history, 0)
     if not ended(get(interaction_key(old), 'status')) and redis.call('EXISTS', interaction_key(old)) == 1 then break end
     redis.call('LPOP', history)
+    for from in string.gmatch(get(interaction_key(old), 'entered'), '%d+') do
+      redis.call('LREM', runs, 1, from == '0' and old or old .. '/' .. from)
+    end
     redis.call('DEL', interaction_key(old), log_key(old))
   end
 end
@@ -88,8 +93,19 @@ local function position(id)
   return found and found + 1 or 0
 end
 
+-- The order in which a session's stream shows its turns: by their start or, for what ended in the queue, by their end.
+-- A turn that had stepped back is entered again, as `<id>/<tip>`: its events after that one. `entered` has all its tips.
+local function enter(id, tip)
+  local key = interaction_key(id)
+  local before = get(key, 'entered')
+  redis.call('HSET', key, 'entered', before == '' and '0' or before .. ',' .. tip)
+  redis.call('RPUSH', runs, before == '' and id or id .. '/' .. tip)
+  redis.call('PEXPIRE', runs, session_ttl)
+end
+
 -- Gives an interaction the session's one place.
 local function start(id)
+  enter(id, number(interaction_key(id), 'tip'))
   redis.call('HSET', interaction_key(id), 'status', 'waiting', 'startedAt', at, 'lastActivityAt', at)
   redis.call('HSET', session, 'waitingInteractionId', id, 'requestStartedAt', at, 'updatedAt', at)
   redis.call('HINCRBY', session, 'turns', 1)
@@ -115,6 +131,7 @@ end
 -- long as the session until `seal` has kept the output.
 local function close(id, status, code, message)
   local key = interaction_key(id)
+  if get(key, 'status') == 'queued' then enter(id, number(key, 'tip') - 1) end
   redis.call('HSET', key, 'status', status, 'endedAt', at)
   redis.call('HDEL', key, 'permissions')
   if code ~= '' then redis.call('HSET', key, 'errorCode', code, 'errorMessage', message) end

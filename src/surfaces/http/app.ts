@@ -12,8 +12,11 @@ export const PASS = Symbol('pass')
 /** Answers one route. May throw: the surface's error handler replies. */
 export type Handler = (call: Call, req: Request, res: Response) => Promise<void | typeof PASS> | void
 
+/** Lets a caller in another way than by a key: true when it did, else the key is asked for. Throws `unauthorized`. */
+export type Admit = (call: Call, req: Request) => Promise<boolean>
+
 /** A surface's routes as data: pattern → method → handler. */
-export type Routes = Record<string, Partial<Record<'get' | 'post' | 'delete', Handler>>>
+export type Routes = Record<string, Partial<Record<'get' | 'post' | 'delete', Handler>> & { admit?: Admit }>
 
 /** A surface and where it hangs. Doors are tried in order; of two under one path the more particular comes first. */
 export interface Door {
@@ -28,6 +31,7 @@ export function httpApp(parts: HttpParts, doors: Door[]): Express {
   app.disable('etag')
   app.use(
     beginCall(parts),
+    leaveElsewhere(parts.draining),
     helmet({
       contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
       strictTransportSecurity: false, // belongs to whoever ends TLS, and would bind their whole domain
@@ -53,22 +57,34 @@ export function surface(
   const router = Router()
   const body = jsonBody(parts.limits.maxBodyBytes)
   for (const [path, handlers] of Object.entries(routes)) {
-    const route = router.route(path).all(remember(path), authenticate(parts))
-    const { get, post, delete: remove } = handlers
+    const { admit, get, post, delete: remove } = handlers
+    const allow = allowed({ get, post, delete: remove })
+    const route = router.route(path).all(remember(path))
+    if (!passOn) route.options(tellMethods(allow))
+    route.all(authenticate(parts, admit))
     if (get) route.get(run(get))
     if (post) route.post(...body, run(post))
     if (remove) route.delete(run(remove))
-    if (!passOn) route.all(refuseMethod(Object.keys(handlers)))
+    if (!passOn) route.all(refuseMethod(allow))
   }
   if (!passOn) router.use(refuseUnknown)
   router.use(errorHandler(parts, render))
   return router
 }
 
+/** A balancer that keeps its connection open would go on sending requests to a replica that leaves. */
+const leaveElsewhere =
+  (draining: AbortSignal): RequestHandler =>
+  (req, res, next) => {
+    if (draining.aborted && req.httpVersionMajor === 1) res.set('Connection', 'close')
+    next()
+  }
+
 const authenticate =
-  (parts: HttpParts): RequestHandler =>
+  (parts: HttpParts, admit?: Admit): RequestHandler =>
   async (req, res, next) => {
-    callOf(res).owner = (await parts.authenticate(req)).owner
+    const call = callOf(res)
+    if (!(await admit?.(call, req))) call.owner = (await parts.authenticate(req)).owner
     next()
   }
 
@@ -86,13 +102,25 @@ const run =
     if ((await handle(callOf(res), req, res)) === PASS) next('router')
   }
 
-function refuseMethod(methods: string[]): RequestHandler {
-  const allow = methods.map((method) => method.toUpperCase()).join(', ')
-  return (req, res) => {
+/** The `Allow` header of a route: Express answers HEAD by what GET does. */
+const allowed = (handlers: Record<string, Handler | undefined>): string =>
+  Object.keys(handlers)
+    .filter((method) => handlers[method])
+    .flatMap((method) => (method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()]))
+    .concat('OPTIONS')
+    .join(', ')
+
+const tellMethods =
+  (allow: string): RequestHandler =>
+  (_req, res) =>
+    void res.set('Allow', allow).status(204).end()
+
+const refuseMethod =
+  (allow: string): RequestHandler =>
+  (req, res) => {
     res.set('Allow', allow)
     throw new ThroughlineError('method_not_allowed', { message: `${req.method} is not offered here, but ${allow}.` })
   }
-}
 
 const refuseUnknown: RequestHandler = () => {
   throw new ThroughlineError('unknown_url')

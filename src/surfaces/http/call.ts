@@ -11,6 +11,8 @@ export interface Call {
   readonly over: AbortSignal
   /** Empty until authenticated. */
   owner: string
+  /** What a token opened, instead of an owner: reading this one session's streams, until `expiresAt` (ms). */
+  opened?: { session: SessionId; expiresAt: number }
   /** The pattern that matched, such as `/api/v1/sessions/:session`. */
   route: string
   session?: SessionId

@@ -26,7 +26,7 @@ export const renderNative = (error: ThroughlineError, requestId: string) => ({
 /** What a caller may know of anything that was thrown. What is neither ours nor the caller's mistake becomes `internal`. */
 export function explain(thrown: unknown): ThroughlineError {
   if (thrown instanceof ThroughlineError) return thrown
-  const { type, status } = Object(thrown) as { type?: unknown; status?: unknown }
+  const { type, status, message } = Object(thrown) as { type?: unknown; status?: unknown; message?: unknown }
   switch (
     type // the names body-parser gives its errors
   ) {
@@ -36,10 +36,13 @@ export function explain(thrown: unknown): ThroughlineError {
     case 'charset.unsupported':
       return new ThroughlineError('unsupported_media_type', { message: 'The body must be JSON in UTF-8.' })
     case 'entity.parse.failed':
-      return new ThroughlineError('invalid_request', { message: 'The body is not a JSON object.' })
+      return new ThroughlineError('invalid_request', { message: `The body is not a JSON object: ${String(message)}` })
   }
   // Express itself: a body that broke off, a path that cannot be decoded
-  if (status === 400) return new ThroughlineError('invalid_request', { cause: thrown })
+  if (status === 400) {
+    const message = 'The address or the body could not be read: it broke off, or is not encoded as its headers say.'
+    return new ThroughlineError('invalid_request', { message, cause: thrown })
+  }
   return new ThroughlineError('internal', { cause: thrown })
 }
 

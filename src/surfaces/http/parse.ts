@@ -12,8 +12,10 @@ export function parse<Schema extends z.ZodType>(schema: Schema, value: unknown):
   const issue = result.error.issues[0]!
   const path = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]!] : issue.path
   const param = spell(path)
+  const missing = issue.code === 'invalid_type' && issue.message.endsWith('received undefined')
+  const what = missing ? 'is missing' : issue.message
   throw new ThroughlineError('invalid_request', {
-    message: param ? `${param}: ${issue.message}` : issue.message,
+    message: param ? `${param}: ${what}` : missing ? 'The body is missing: send a JSON object.' : what,
     ...(param && { param }),
   })
 }
@@ -41,12 +43,18 @@ export function interactionIn(call: Call, text: unknown): InteractionId {
 
 /** Where a viewer wants to go on: `Last-Event-ID`, else `?after=`, else the start. Throws `invalid_cursor`. */
 export function cursorIn(req: Request): Cursor {
-  // The header is the newer one: EventSource repeats its URL, `?after=` and all, at every reconnect.
-  const given = req.get('last-event-id') || (req.query['after'] ?? '')
-  if (given === '') return START
-  const cursor = typeof given === 'string' ? parseCursor(given) : undefined
+  const text = cursorText(req)
+  const cursor = text === '' ? START : parseCursor(text)
   if (!cursor) throw new ThroughlineError('invalid_cursor')
   return cursor
+}
+
+/** The cursor as it was given; empty when none was. */
+export function cursorText(req: Request): string {
+  // The header is the newer one: EventSource repeats its URL, `?after=` and all, at every reconnect.
+  const given = req.get('last-event-id') || (req.query['after'] ?? '')
+  if (typeof given !== 'string') throw new ThroughlineError('invalid_cursor')
+  return given
 }
 
 /** Longest text of a message, in UTF-16 units. */

@@ -1,5 +1,6 @@
 import type { Request, Response } from 'express'
 import type { Call } from './call.js'
+import { drained } from './flow.js'
 import type { HttpParts, StreamEnd } from './parts.js'
 
 /** Frames of one batch go out in one write, up to this many bytes of them. */
@@ -29,6 +30,7 @@ export class EventStream {
   #keepAlive: NodeJS.Timeout | undefined
   #ending: NodeJS.Timeout | undefined
   #how: StreamEnd = 'left'
+  #sentAway = false
 
   constructor(parts: Pick<HttpParts, 'limits' | 'observe'>, call: Call, req: Request, res: Response, kind: StreamKind) {
     this.#parts = parts
@@ -66,7 +68,13 @@ export class EventStream {
 
   /** Whether this replica is leaving and the viewer, still here, should go elsewhere. */
   get leaving(): boolean {
-    return this.#kind.leave?.aborted === true && !this.#res.destroyed
+    return (this.#sentAway || this.#kind.leave?.aborted === true) && !this.#res.destroyed
+  }
+
+  /** Has the viewer leave as if the replica did: what it follows ends, and it may come again. */
+  sendAway(): void {
+    this.#sentAway = true
+    this.#stop.abort()
   }
 
   /** Sends the head, at once. From here on an error can only be a frame, or the end of the socket. */
@@ -95,7 +103,8 @@ export class EventStream {
     for (const bytes of packed(frames)) {
       if (this.#res.writableEnded || this.#res.destroyed) return
       this.#keepAlive?.refresh()
-      if (!this.#res.write(bytes)) await this.#drained()
+      if (!this.#res.write(bytes))
+        await drained(this.#res, this.#parts.limits.slowViewerMs, this.signal, () => this.destroy('slow'))
     }
   }
 
@@ -111,21 +120,6 @@ export class EventStream {
   destroy(how: StreamEnd): void {
     this.#how = how
     this.#res.destroy()
-  }
-
-  #drained(): Promise<void> {
-    return new Promise((resolve) => {
-      const go = () => {
-        clearTimeout(patience)
-        this.#res.off('drain', go)
-        this.signal.removeEventListener('abort', go)
-        resolve()
-      }
-      const patience = setTimeout(() => this.destroy('slow'), this.#parts.limits.slowViewerMs)
-      this.#res.on('drain', go)
-      this.signal.addEventListener('abort', go)
-      if (this.signal.aborted) go()
-    })
   }
 }
 

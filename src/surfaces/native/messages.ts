@@ -10,6 +10,7 @@ import { announceTurn } from '../http/turn.js'
 import type { View } from './follow.js'
 import type { NativeParts } from './parts.js'
 import { Answer, FirstMessage, Message } from './schemas.js'
+import { byToken } from './tokens.js'
 
 /** Fields that say how to answer; a message that comes again may be asked for in another way. */
 const REPLY_FIELDS = ['stream', 'wait']
@@ -95,6 +96,7 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
     },
 
     '/interactions/:interaction/events': {
+      admit: byToken(parts.tokens),
       async get(call, req, res) {
         await view(call, req, res, interactionIn(call, req.params['interaction']), cursorIn(req))
       },

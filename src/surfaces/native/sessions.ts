@@ -22,8 +22,13 @@ export const sessionRoutes = ({ core }: NativeParts): Routes => ({
     },
 
     async get(call, req, res) {
-      const { limit, before } = parse(SessionsPage, req.query)
-      res.json(await core.sessions(call.owner, { limit, ...(before !== undefined && { before }) }))
+      const { limit, before, pool, active, metadata } = parse(SessionsPage, req.query)
+      const filter = {
+        ...(pool !== undefined && { pool }),
+        ...(active !== undefined && { active }),
+        ...(metadata !== undefined && { metadata: pairOf(metadata) }),
+      }
+      res.json(await core.sessions(call.owner, { limit, ...(before !== undefined && { before }), ...filter }))
     },
   },
 
@@ -41,8 +46,9 @@ export const sessionRoutes = ({ core }: NativeParts): Routes => ({
   '/sessions/:session/interactions': {
     async get(call, req, res) {
       const session = sessionIn(call, req.params['session'])
-      const { limit, after } = parse(TranscriptPage, req.query)
-      res.json(await core.transcript(call.owner, session, { limit, ...(after && { after }) }))
+      const { limit, after, order, status } = parse(TranscriptPage, req.query)
+      const page = { limit, order, ...(after && { after }), ...(status && { status }) }
+      res.json(await core.transcript(call.owner, session, page))
     },
   },
 
@@ -52,3 +58,9 @@ export const sessionRoutes = ({ core }: NativeParts): Routes => ({
     },
   },
 })
+
+/** `<key>:<value>` → its two parts. */
+const pairOf = (text: string): [string, string] => {
+  const at = text.indexOf(':')
+  return [text.slice(0, at), text.slice(at + 1)]
+}

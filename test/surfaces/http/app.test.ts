@@ -161,7 +161,7 @@ describe('an error', () => {
     expect(await refused(await fetch(`${kit.url}/api/nothing`))).toMatchObject({ status: 404, code: 'unknown_url' })
     expect(await refused(await fetch(`${kit.url}/elsewhere`))).toMatchObject({ status: 404, code: 'unknown_url' })
     const reply = await fetch(`${kit.url}/api/things/1`, { method: 'PUT' })
-    expect(reply.headers.get('allow')).toBe('GET, POST, DELETE')
+    expect(reply.headers.get('allow')).toBe('GET, HEAD, POST, DELETE, OPTIONS')
     expect(await refused(reply)).toMatchObject({ status: 405, code: 'method_not_allowed' })
     expect((await refused(await fetch(`${kit.url}/api/things/%E0%A4%A`))).status).toBe(400)
   })
