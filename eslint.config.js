@@ -67,7 +67,7 @@ export default defineConfig(
     },
   },
   {
-    files: ['{src,test,bench}/**/*.ts'],
+    files: ['{src,test,bench,examples}/**/*.ts'],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: {
       '@typescript-eslint/await-thenable': 'error',

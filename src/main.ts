@@ -16,6 +16,16 @@ function within(text: string, least: number, most: number): number {
 }
 const whole = (text: string): number => within(text, 1, 64)
 
+const secondsOfADay = (text: string): number => within(text, 1, 86_400)
+
+const several = (text: string, before: string[] = []): string[] => [...before, text]
+
+function pair(text: string, before: Record<string, string>): Record<string, string> {
+  const at = text.indexOf('=')
+  if (at < 1) throw new InvalidArgumentError('NAME=VALUE, please')
+  return { ...before, [text.slice(0, at)]: text.slice(at + 1) }
+}
+
 const program = new Command('throughline')
   .description('A gateway between HTTP clients and remote coding agents that survives restarts.')
   .version(version)
@@ -66,6 +76,73 @@ program
       signal: stop.signal,
       ...(options.key !== undefined && { key: options.key }),
     })
+  })
+
+program
+  .command('agent')
+  .description('run an agent that speaks the Agent Client Protocol, and connect it (see docs/acp.md)')
+  .usage('--pool <name> [options] -- COMMAND [ARGS…]')
+  .argument('<command...>', 'what starts the agent')
+  .requiredOption('--pool <name>', 'the pool to join')
+  .requiredOption('--url <url>', 'the gateway; given several times, its addresses are tried in turn', several)
+  .option('--capacity <n>', 'turns at a time, each in a session of its own', whole, 1)
+  .addOption(new Option('--key <key>', 'agent key').env('THROUGHLINE_AGENT_KEY'))
+  .option('--agent <id>', 'a name that is the same after a restart: turns in flight come back at once')
+  .addOption(
+    new Option('--permission <policy>', 'when the agent asks for a permission')
+      .choices(['allow', 'deny', 'ask'])
+      .default('ask'),
+  )
+  .option('--permission-timeout <s>', 'how long a client may take to answer; then it is a no', secondsOfADay, 300)
+  .option('--cwd <dir>', 'working folder of the agent', '.')
+  .option('--env <name=value>', 'for the environment of the agent; as often as you like', pair, {})
+  .option('--allow-fs', 'let the agent read and write files of the working folder through the bridge', false)
+  .option('--allow-terminal', 'let the agent run commands through the bridge', false)
+  .action(
+    async (
+      command: string[],
+      options: {
+        pool: string
+        url: string[]
+        capacity: number
+        key?: string
+        agent?: string
+        permission: 'allow' | 'deny' | 'ask'
+        permissionTimeout: number
+        cwd: string
+        env: Record<string, string>
+        allowFs: boolean
+        allowTerminal: boolean
+      },
+    ) => {
+      const [{ agentCommand }, { exitWithParent }] = await Promise.all([
+        import('./cli/agent.js'),
+        import('./local/exit-with-parent.js'),
+      ])
+      exitWithParent()
+      const { permissionTimeout: permissionTimeoutS, ...rest } = options
+      process.exitCode = await agentCommand({
+        ...rest,
+        command,
+        permissionTimeoutS,
+        stop: stop.signal,
+        kill: kill.signal,
+      })
+      setTimeout(() => process.exit(), 1000).unref() // its processes have ended
+    },
+  )
+
+program
+  .command('chat')
+  .description('talk to an agent: in a terminal line by line, from a pipe one message; Ctrl-C cancels the turn')
+  .addOption(new Option('--url <url>', 'the gateway').env('THROUGHLINE_URL').default('http://127.0.0.1:8080'))
+  .addOption(new Option('--key <key>', 'client key').env('THROUGHLINE_KEY'))
+  .option('--pool <name>', 'whom to talk to', 'demo')
+  .option('--session <id>', 'go on with this conversation, ses_…')
+  .action(async (options: { url: string; key?: string; pool: string; session?: string }) => {
+    const { chat } = await import('./cli/chat.js')
+    process.removeAllListeners('SIGINT').removeAllListeners('SIGTERM') // chat has an order of its own
+    process.exitCode = await chat(options)
   })
 
 program

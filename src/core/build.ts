@@ -2,6 +2,7 @@ import { ThroughlineError } from '../protocol/errors.js'
 import { isTerminal } from '../protocol/interaction.js'
 import { isSessionId, type InteractionId } from '../protocol/ids.js'
 import type { Cursor } from '../protocol/sequence.js'
+import { answer } from './answer.js'
 import type { Core, Followed } from './core.js'
 import { followSession } from './follow-session.js'
 import { follow } from './follow.js'
@@ -158,6 +159,11 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
         await nudge(parts, before.session)
       }
       return viewInteraction(parts, await ownedInteraction(parts, owner, id, 'waiting'))
+    },
+
+    async answer(owner, id, permission, option) {
+      await answer(parts, owner, id, permission, option)
+      return viewInteraction(parts, await ownedInteraction(parts, owner, id))
     },
 
     pools: () => knownPools(parts),

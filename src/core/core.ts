@@ -1,56 +1,11 @@
-import type { Entry, Turn } from '../protocol/fold.js'
-import type { StopReason, Usage, LogEvent } from '../protocol/events.js'
+import type { LogEvent } from '../protocol/events.js'
+import type { Turn } from '../protocol/fold.js'
 import type { InteractionId, SessionId } from '../protocol/ids.js'
 import type { Status } from '../protocol/interaction.js'
 import type { Cursor } from '../protocol/sequence.js'
+import type { Interaction, Session } from '../protocol/views.js'
 
-/** A conversation as its owner sees it. Times are ms since 1970 on Redis' clock. */
-export interface Session {
-  id: SessionId
-  /** Empty until the first message, where the session was made without one. */
-  pool: string
-  title: string
-  /** The agent's own id for the conversation, null before its first turn. */
-  thread: string | null
-  metadata: Record<string, string>
-  createdAt: number
-  updatedAt: number
-  /** Turns begun so far, the running one included. */
-  turns: number
-  /** The turn in flight. */
-  current: InteractionId | null
-  /** Messages that wait for their turn. */
-  queued: number
-  /** Who holds the lease, if anybody does. */
-  agent: { id: string; connected: boolean } | null
-}
-
-/** One turn as its owner sees it. */
-export interface Interaction {
-  id: InteractionId
-  session: SessionId
-  pool: string
-  status: Status
-  /** `agent`: a person wrote to the agent directly, past this gateway. */
-  origin: 'client' | 'agent'
-  input: string
-  metadata: Record<string, string>
-  /** Delivery attempts so far. */
-  attempt: number
-  createdAt: number
-  startedAt: number | null
-  firstOutputAt: number | null
-  endedAt: number | null
-  /** The answer so far; final once the status is. */
-  output: Entry[]
-  /** `output` as plain text. */
-  text: string
-  usage: Usage | null
-  stopReason: StopReason | null
-  error: { code: string; message: string } | null
-  /** Number of the last event in the log. */
-  tip: number
-}
+export type { Interaction, Session } from '../protocol/views.js'
 
 /**
  * What a follower gets: a run of consecutive events, or, where the log cannot be continued from the cursor (Redis lost
@@ -200,6 +155,12 @@ export interface Core {
   ): Promise<AsyncIterable<SessionFollowed>>
   /** Ends a turn, queued or running, as cancelled. Idempotent; an ended turn stays as it is. */
   cancel(owner: string, id: InteractionId): Promise<Interaction>
+  /**
+   * Answers a permission that the agent of a running turn asks for. Idempotent; the first answer counts. Throws
+   * `not_found` for a permission that was not asked for, `permission_settled` when it is over, `invalid_request` for an
+   * option that it does not have.
+   */
+  answer(owner: string, id: InteractionId, permission: string, option: string): Promise<Interaction>
   /** Pools that were configured or that agents have joined, by name. `createdAt` in ms. */
   pools(): Promise<{ name: string; createdAt: number }[]>
 }

@@ -34,6 +34,7 @@ export async function hold(
     writer: null,
     accepted: true,
     givenBack: null,
+    overtaken: '',
     settling: lease.keep ?? false,
     deliver: () => {},
     stop: () => {},
@@ -80,6 +81,8 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   }
   switch (answer.word) {
     case 'held':
+      for (const { permission, option } of answer.answers)
+        station.link.answer?.(it.session, answer.request, permission, option)
       if (answer.asked) station.link.ask?.(it.session, answer.request)
       return
     case 'turn':
@@ -214,6 +217,7 @@ function end(parts: Parts, station: Station, it: Hold, reason: 'cancelled' | 'en
   it.writer?.stop()
   it.writer = null
   it.settling = true
+  if (reason === 'superseded') it.overtaken = request
   station.link.cancel(it.session, request, reason)
   setTimeout(() => {
     if (!it.settling || it.request !== '') return

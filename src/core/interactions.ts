@@ -1,5 +1,5 @@
 import { ThroughlineError } from '../protocol/errors.js'
-import { outputText } from '../protocol/fold.js'
+import { emptyTurn, outputText } from '../protocol/fold.js'
 import { isTerminal } from '../protocol/interaction.js'
 import type { InteractionId } from '../protocol/ids.js'
 import type { StoredInteraction } from '../store/turns.js'
@@ -54,7 +54,8 @@ export async function viewInteraction(
   { store }: Pick<Parts, 'store'>,
   stored: StoredInteraction,
 ): Promise<Interaction> {
-  const entries = stored.output ?? (stored.tip > 0 ? (await foldLog(store.log, stored.id)).entries : [])
+  const turn = stored.output === null && stored.tip > 0 ? await foldLog(store.log, stored.id) : emptyTurn()
+  const entries = stored.output ?? turn.entries
   return {
     id: stored.id,
     session: stored.session,
@@ -70,6 +71,7 @@ export async function viewInteraction(
     endedAt: stored.endedAt || null,
     output: entries,
     text: outputText({ entries }),
+    permissions: isTerminal(stored.status) ? [] : (turn.permissions ?? []),
     usage: stored.usage,
     stopReason: stored.stopReason,
     error: stored.error,

@@ -26,6 +26,11 @@ export interface AgentLink {
    * send again: what they said must not be dropped with their connection.
    */
   settle?(): Promise<void>
+  /**
+   * A client has answered a permission of this request. Comes again until the agent says that it is settled. Only where the
+   * transport knows permissions.
+   */
+  answer?(session: SessionId, request: RequestId, permission: string, option: string): void
   /** Connect elsewhere; this replica is leaving. */
   move(): void
   /** Ends the connection so that the agent connects again, unless it was superseded. */

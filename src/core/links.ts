@@ -18,6 +18,8 @@ export interface Hold {
   givenBack: { request: RequestId; until: number } | null
   /** The turn is over for us but the agent has not said that its handler returned: its place is still taken. */
   settling: boolean
+  /** The request that was in hand here when another connection took the session: there it goes on. */
+  overtaken: RequestId | ''
   /** Look at the session and do what is due. */
   deliver: () => void
   /** Ends the wake subscription. */

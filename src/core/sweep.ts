@@ -1,4 +1,4 @@
-import { hasOpenTool } from '../protocol/fold.js'
+import { asksUntil, hasOpenTool } from '../protocol/fold.js'
 import { sessionOf, type InteractionId } from '../protocol/ids.js'
 import { nudge } from './nudge.js'
 import { deadlinesOf, type Parts } from './parts.js'
@@ -29,8 +29,12 @@ export function judgeOf(parts: Parts): Judge {
     let verdict = await store.turns.expire(id, deadlines)
     if (verdict.word === 'silent') {
       const [turn, stored] = await Promise.all([foldLog(store.log, id), store.turns.read(id)])
-      const excused = hasOpenTool(turn) && clock.now() - (stored?.lastActivityAt ?? 0) < settings.toolLimitMs
-      if (excused) return store.deadlines.look(id, clock.now() + 30_000)
+      const { toolLimitMs, agentSilentMs } = settings
+      const working = hasOpenTool(turn) && clock.now() - (stored?.lastActivityAt ?? 0) < toolLimitMs
+      const asked = asksUntil(turn, toolLimitMs) // from then on silence counts
+      const waits = asked > 0 ? asked + agentSilentMs - clock.now() : 0
+      if (working) return store.deadlines.look(id, clock.now() + 30_000)
+      if (waits > 0) return store.deadlines.look(id, clock.now() + Math.min(waits, 30_000))
       verdict = await store.turns.expire(id, deadlines, verdict.tip)
     }
     observe.metrics.verdicts.inc({ verdict: verdict.word === 'failed' ? verdict.code : verdict.word })

@@ -1,5 +1,6 @@
 import { isEnd, type AgentEvent } from '../protocol/events.js'
 import { interactionOf, sessionOf, type RequestId } from '../protocol/ids.js'
+import { AGENT_LOST } from '../protocol/thread.js'
 import { isUnavailable } from '../store/redis.js'
 import { backOff, pause } from './coalesce.js'
 import { newName } from './mint.js'
@@ -21,7 +22,7 @@ export interface WriterEvents {
   resend(after: number): void
   /** The turn is over, by the agent's own end. */
   finished(): void
-  /** The agent's thread is gone and the turn will be delivered again: the request is over, the turn is not. */
+  /** Its thread, or what answers behind the agent, is gone: the request is over, the turn is not. Look at it again. */
   again(): void
   /** Nothing of this request can be written any more; `events` were dropped. */
   refused(why: Refusal, events: number, epoch?: number): void
@@ -131,6 +132,13 @@ export class Writer {
     const last = events.at(-1)
     this.#alive = false
     await bindThread(this.#parts, this.#pool, this.request, events)
+    if (last?.type === 'failed' && last.code === AGENT_LOST) {
+      if (events.length > 1) return this.#write(events.slice(0, -1)) // what it said before is output, and decides
+      observe.agentLost({ session: sessionOf(this.request), interaction, request: this.request, why: last.message })
+      this.stop()
+      this.#on.again()
+      return
+    }
     if (last?.type === 'failed' && (await forgetThread(this.#parts, this.#pool, this.request, this.#epoch(), last))) {
       this.stop()
       this.#on.again()

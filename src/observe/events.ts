@@ -83,6 +83,11 @@ export class Observe {
     this.log.info({ event: 'agent_left', ...fields }, 'agent disconnected')
   }
 
+  /** An agent says that what answers behind it is lost; what becomes of the turn is as if it had been lost itself. */
+  agentLost(ids: Ids & { why: string }): void {
+    this.log.warn({ event: 'agent_lost', ...ids }, 'the agent lost the turn')
+  }
+
   leaseLost(ids: Ids & { agent: string; why: string }): void {
     this.log.warn({ event: 'lease_lost', ...ids }, 'session is no longer held here')
   }

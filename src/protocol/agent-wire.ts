@@ -112,6 +112,17 @@ export interface CancelMessage {
   reason: 'cancelled' | 'ended' | 'superseded' | 'gone' | 'yielded'
 }
 
+/**
+ * Gateway → agent `answer`: a client has chosen an option of a permission. Comes again until the agent has said
+ * `permission.settled`; the first one counts.
+ */
+export interface AnswerMessage {
+  session: SessionId
+  request: RequestId
+  permission: string
+  option: string
+}
+
 /** Agent → gateway `settled`: the handler of this request has returned; its place is free. */
 export const Settled = z.object({ request: RequestIdText })
 export type Settled = z.infer<typeof Settled>
@@ -144,6 +155,7 @@ export interface GatewayToAgent {
   ack: (message: AckMessage) => void
   resend: (message: ResendMessage) => void
   cancel: (message: CancelMessage) => void
+  answer: (message: AnswerMessage) => void
   move: (message: MoveMessage) => void
   notice: (message: NoticeMessage) => void
 }

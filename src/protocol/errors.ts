@@ -68,6 +68,11 @@ export const ERRORS = {
     retry: true,
     sentence: 'The request did not arrive as a whole in time. Send it again.',
   },
+  permission_settled: {
+    status: 409,
+    retry: false,
+    sentence: 'The permission was answered before, has timed out, or its turn is over. The first answer counts.',
+  },
   body_too_large: { status: 413, retry: false, sentence: 'The body is larger than MAX_BODY_BYTES allows.' },
   unsupported_media_type: {
     status: 415,

@@ -24,8 +24,25 @@ export type Usage = z.infer<typeof Usage>
 export const StopReason = z.enum(['end_turn', 'max_tokens', 'max_turn_requests', 'refusal'])
 export type StopReason = z.infer<typeof StopReason>
 
+/** What choosing an option of a permission means; ACP's words. */
+export const PermissionKind = z.enum(['allow_once', 'allow_always', 'reject_once', 'reject_always'])
+export type PermissionKind = z.infer<typeof PermissionKind>
+
 const entry = z.string().min(1).max(128)
 const name = z.string().max(512)
+const permission = z.string().min(1).max(128)
+const option = z.string().min(1).max(128)
+
+/** One way to answer a permission. */
+export const PermissionOption = z.object({ id: option, name, kind: PermissionKind })
+export type PermissionOption = z.infer<typeof PermissionOption>
+
+/** Who settled a permission: a `client`, the `timeout`, the agent's own `policy`, or nobody: the agent withdrew it. */
+export const SettledBy = z.enum(['client', 'timeout', 'policy', 'cancel'])
+export type SettledBy = z.infer<typeof SettledBy>
+
+/** Longest time for which a permission may be asked, ms. */
+export const MAX_PERMISSION_MS = 24 * 3600_000
 
 /** What an agent may write to the log of its current turn. Offsets and lengths of text are UTF-16 units. */
 export const AgentEvent = z.discriminatedUnion('type', [
@@ -51,6 +68,20 @@ export const AgentEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('thread'), thread: z.string().min(1).max(512) }),
   z.object({ type: z.literal('title'), title: name }),
   z.object({ type: z.literal('usage'), usage: Usage }),
+  /**
+   * Asks the client before it does something; `entry` is the tool call that it is about. Open until it is settled;
+   * `timeoutMs` is how long the agent will wait. An open permission keeps the silence deadline away.
+   */
+  z.object({
+    type: z.literal('permission'),
+    permission,
+    title: name,
+    entry: entry.optional(),
+    options: z.array(PermissionOption).min(1).max(16),
+    timeoutMs: z.int().positive().max(MAX_PERMISSION_MS).optional(),
+  }),
+  /** What the agent goes by: the chosen option, or null for none, which is a no. */
+  z.object({ type: z.literal('permission.settled'), permission, option: option.nullable(), by: SettledBy }),
   z.object({ type: z.literal('completed'), reason: StopReason.default('end_turn') }),
   /** `thread_gone` clears the session's thread and, before any output, has the turn delivered once more without it. */
   z.object({
@@ -71,6 +102,8 @@ export type GatewayEvent =
   | { type: 'yielded' }
   | { type: 'dispatched'; request: string; attempt: number; agent: string }
   | { type: 'reset'; reason: string; attempt: number }
+  /** A client's answer is stored, and on its way to the agent. */
+  | { type: 'permission.answered'; permission: string; option: string }
   | { type: 'cancelled'; reason: string }
 
 export type TurnEvent = AgentEvent | GatewayEvent
@@ -84,7 +117,8 @@ export const isEnd = (event: { type: string }): boolean =>
   event.type === 'completed' || event.type === 'failed' || event.type === 'cancelled'
 
 /** Whether an event is output, that is whether a turn that loses its agent after it can not simply start anew. */
-export const isOutput = (event: { type: string }): boolean => event.type.startsWith('entry.')
+export const isOutput = (event: { type: string }): boolean =>
+  event.type.startsWith('entry.') || event.type === 'permission'
 
 export const encode = (event: TurnEvent): string => JSON.stringify(event)
 export const decode = (n: number, at: number, json: string): LogEvent => ({

@@ -150,4 +150,6 @@ export class Outbox {
 
 /** Bytes of an event as JSON, within a few: text is measured by its units. */
 const sizeOf = (event: AgentEvent): number =>
-  96 + ('text' in event ? event.text.length * 2 : 'message' in event ? event.message.length : 64)
+  event.type === 'permission'
+    ? JSON.stringify(event).length
+    : 96 + ('text' in event ? event.text.length * 2 : 'message' in event ? event.message.length : 64)

@@ -1,3 +1,9 @@
+/**
+ * Code of a `failed` event by which an agent says that what answers behind it is lost, and the turn with it: the turn
+ * goes on as if the agent itself had been lost, and is never shown as failed with this code.
+ */
+export const AGENT_LOST = 'agent_lost'
+
 /** Wordings, as real agents send them, that mean the thread does not exist any more (not: could not be reached now). */
 const GONE = [
   /entity released/,

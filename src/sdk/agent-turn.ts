@@ -9,6 +9,8 @@ import {
   type Usage,
 } from '../protocol/events.js'
 import type { Outbox, Window } from '../protocol/outbox.js'
+import { AGENT_LOST } from '../protocol/thread.js'
+import { Permissions, type Ask, type Decision } from './agent-permission.js'
 
 /**
  * Why a turn was taken away: its `signal` aborts with this. `reason` is the gateway's word (`cancelled` by a client,
@@ -79,7 +81,9 @@ export class Turn {
   #workedAt = -Infinity
   #entries = 0
   #open: { kind: EntryKind; entry: string } | undefined
+  readonly #permissions: Permissions
 
+  /** @internal */
   constructor(message: TurnMessage, outbox: Outbox, outlet: Outlet) {
     this.session = message.session
     this.interaction = message.interaction
@@ -90,6 +94,7 @@ export class Turn {
     this.metadata = message.metadata
     this.signal = this.#abort.signal
     this.#outbox = outbox
+    this.#permissions = new Permissions(message.attempt)
     this.#outlet = outlet
   }
 
@@ -118,18 +123,23 @@ export class Turn {
     return this.#put({ type: 'entry.replace', entry, offset, text, ...(kind && { kind }) })
   }
 
+  /** Sets the name or status of the entry of this id; the first mention makes it, with `kind`. */
+  set(entry: string, change: { name?: string; status?: EntryStatus }, kind?: EntryKind): Promise<void> {
+    const { name, status } = change
+    return this.#put({
+      type: 'entry.set',
+      entry,
+      ...(kind && { kind }),
+      ...(status && { status }),
+      ...(name !== undefined && { name: cut(name, NAME_UNITS) }),
+    })
+  }
+
   /** Shows a tool call, in progress from now on. While one is open the agent may be silent. */
   async toolCall(call: { name: string; id?: string; status?: EntryStatus }): Promise<ToolCall> {
     this.#open = undefined
     const entry = call.id ?? `tool-${++this.#entries}`
-    const update = ({ name, status }: { name?: string; status?: EntryStatus }) =>
-      this.#put({
-        type: 'entry.set',
-        entry,
-        kind: 'tool_call',
-        status,
-        ...(name !== undefined && { name: cut(name, NAME_UNITS) }),
-      })
+    const update = (change: { name?: string; status?: EntryStatus }) => this.set(entry, change, 'tool_call')
     await update({ name: call.name, status: call.status ?? 'in_progress' })
     return {
       id: entry,
@@ -143,6 +153,19 @@ export class Turn {
   /** Shows the agent's plan, replacing what it showed before. */
   plan(text: string): Promise<void> {
     return this.replace('plan', 0, text, 'plan')
+  }
+
+  /**
+   * Asks the client, and waits: for an answer, for `timeoutMs`, or for the end of the turn (then `by` is `cancel` and
+   * the handler should return). No option is a no. While it waits the agent may be silent.
+   */
+  permission(ask: Ask): Promise<Decision> {
+    this.#open = undefined
+    return this.#permissions.ask(
+      { ...ask, title: cut(ask.title, NAME_UNITS) },
+      (event) => this.#put(event),
+      this.signal,
+    )
   }
 
   /** Names the agent's own id of this conversation; it comes back as `thread` with every later turn. */
@@ -178,14 +201,27 @@ export class Turn {
     return this.#put({ type: 'failed', code: cut(code, 64) || 'agent_error', message: cut(message, MESSAGE_UNITS) })
   }
 
-  /** For the connection: the turn was taken away. */
+  /**
+   * Ends the turn as if this agent had been lost, because what answers behind it is (a child process, a machine). Before
+   * any output the turn comes again, here or elsewhere; after it the gateway's ON_AGENT_LOSS decides.
+   */
+  lose(why: string): Promise<void> {
+    return this.fail(AGENT_LOST, why)
+  }
+
+  /** @internal For the connection: a client has answered a permission. */
+  answer(permission: string, option: string): void {
+    this.#permissions.answer(permission, option)
+  }
+
+  /** @internal For the connection: the turn was taken away. */
   takeAway(reason: string): void {
     this.#abort.abort(new TurnEnded(reason))
     this.#outbox.drop()
     this.room()
   }
 
-  /** For the connection: what follows event `after` cannot be sent; in its place the reader gets this failure. */
+  /** @internal For the connection: what follows event `after` cannot be sent; in its place the reader gets this failure. */
   failAfter(after: number, reason: string, code: string, message: string): void {
     this.#abort.abort(new TurnEnded(reason))
     this.#outbox.endAfter(after, { type: 'failed', code, message })
@@ -193,7 +229,7 @@ export class Turn {
     this.#outlet.flush()
   }
 
-  /** For the connection: there may be room again. */
+  /** @internal For the connection: there may be room again. */
   room(): void {
     for (const go of this.#waiting.splice(0)) go()
   }

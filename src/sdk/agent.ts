@@ -7,26 +7,27 @@ import { Turn } from './agent-turn.js'
 /*
  * The agent's half of Throughline: serve turns, over any number of broken connections and restarted gateways.
  */
-export { AgentRefused } from './agent-connection.js'
-export { Turn, TurnEnded, type ToolCall } from './agent-turn.js'
-export type { EntryKind, EntryStatus, StopReason, Usage } from '../protocol/events.js'
+export { AgentRefused, type ConnectionLog } from './agent-connection.js'
+export { TurnEnded, type ToolCall, type Turn } from './agent-turn.js'
+export type { Ask, Decision } from './agent-permission.js'
+export type { EntryKind, EntryStatus, PermissionKind, PermissionOption, StopReason, Usage } from '../protocol/events.js'
 export type { InteractionId, RequestId, SessionId } from '../protocol/ids.js'
 
 export interface ServeOptions {
   /** Where the gateway is, such as `https://agents.example.com`, or several addresses that are tried in turn. */
   url: string | string[]
   /** The pool to join: the agent gets any session of it. */
-  pool?: string
+  pool?: string | undefined
   /** Turns at a time, default 1. */
-  capacity?: number
+  capacity?: number | undefined
   /** Sessions to serve by name, without a pool. */
-  sessions?: SessionId[]
+  sessions?: SessionId[] | undefined
   /** Agent key. */
-  key?: string
+  key?: string | undefined
   /** A name that stays the same over restarts brings running turns back at once. Default: a new one per process. */
-  agent?: string
+  agent?: string | undefined
   /** Default: warnings on stderr. */
-  log?: ConnectionLog
+  log?: ConnectionLog | undefined
 }
 
 export interface Agent extends AsyncDisposable {
@@ -154,6 +155,7 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
     socket.on('cancel', ({ request, reason }) => {
       if (reason !== 'superseded' || connection.isCurrent(socket)) takeAway(request, reason)
     })
+    socket.on('answer', ({ request, permission, option }) => inHand.get(request)?.turn.answer(permission, option))
     socket.on('move', () => {
       if (connection.isCurrent(socket)) void connection.connect()
     })

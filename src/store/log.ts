@@ -29,6 +29,16 @@ export type AppendAnswer =
   | { word: 'fenced'; request: string }
   | { word: 'full' | 'gone' }
 
+/** What a batch says of permissions, as `append.lua` wants it. */
+function permissionsIn({ first, events }: Batch): string {
+  const said: [number, string, string[] | false][] = []
+  for (const [i, event] of events.entries()) {
+    if (event.type === 'permission') said.push([first + i, event.permission, event.options.map((it) => it.id)])
+    if (event.type === 'permission.settled') said.push([first + i, event.permission, false])
+  }
+  return said.length > 0 ? JSON.stringify(said) : ''
+}
+
 /** What goes over the live channel of a session for each batch. `events` is null for a large one: read the log. */
 export interface LiveBatch {
   interaction: InteractionId
@@ -79,6 +89,7 @@ export class Log {
       said('title')?.title ?? '',
       usage ? JSON.stringify(usage) : '',
       end?.type === 'completed' ? end.reason : '',
+      permissionsIn(batch),
       ...batch.events.map(encode),
     ])
     switch (word) {

@@ -11,6 +11,7 @@ const SESSION_SCRIPTS = [
   'release',
   'dispatch',
   'append',
+  'answer',
   'forget_thread',
   'cancel',
   'rename',

@@ -51,11 +51,23 @@ export type DispatchAnswer =
       /** `agent`: it has it already, this is only its number. */
       origin: 'client' | 'agent'
     }
-  /** `asked`: it is past its deadline; where the agent can be asked whether it is still at it, do so. */
-  | { word: 'held'; interaction: InteractionId; request: RequestId; after: number; asked: boolean }
+  | {
+      word: 'held'
+      interaction: InteractionId
+      request: RequestId
+      after: number
+      /** It is past its deadline; where the agent can be asked whether it is still at it, do so. */
+      asked: boolean
+      /** What clients have answered and the agent has not settled. */
+      answers: { permission: string; option: string }[]
+    }
   | { word: 'ended'; interaction: InteractionId; code: string }
   | { word: 'superseded'; epoch: number }
   | { word: 'idle' | 'gone' }
+
+/** What becomes of a client's answer: see `lua/answer.lua`. */
+export type PermissionAnswer =
+  { word: 'ok' | 'unknown' | 'option' | 'ended' | 'gone' } | { word: 'answered'; option: string }
 
 export type OnAgentLoss = 'fail' | 'retry'
 
@@ -168,6 +180,7 @@ export class Turns {
           request: text[1] as RequestId,
           after: Number(text[2]),
           asked: text[3] === '1',
+          answers: pairs(text.slice(4)),
         }
       case 'ended':
         return { word, interaction: text[0] as InteractionId, code: text[1]! }
@@ -181,6 +194,13 @@ export class Turns {
   async cancel(id: InteractionId, reason: string): Promise<'cancelled' | 'ended' | 'gone'> {
     const [word] = await this.#scripts.run('cancel', sessionOf(id), [id, reason])
     return word as 'cancelled' | 'ended' | 'gone'
+  }
+
+  /** A client's answer to a permission; the first one counts, and may be given again. */
+  async answer(id: InteractionId, permission: string, option: string): Promise<PermissionAnswer> {
+    const [word, detail] = await this.#scripts.run('answer', sessionOf(id), [id, permission, option])
+    if (word === 'answered') return { word, option: String(detail) }
+    return { word: word as Exclude<PermissionAnswer['word'], 'answered'> }
   }
 
   async forgetThread(
@@ -234,6 +254,12 @@ export class Turns {
     const [word] = await this.#scripts.run('seal', sessionOf(id), [id, JSON.stringify(output)])
     return word as 'ok' | 'sealed' | 'gone' | 'running'
   }
+}
+
+function pairs(flat: string[]): { permission: string; option: string }[] {
+  const answers = []
+  for (let i = 0; i + 1 < flat.length; i += 2) answers.push({ permission: flat[i]!, option: flat[i + 1]! })
+  return answers
 }
 
 const parsed = <T>(text: string | undefined): T | null => (text ? (JSON.parse(text) as T) : null)

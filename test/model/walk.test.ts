@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { newInteractionId } from '../../src/core/mint.js'
-import { decode, type AgentEvent } from '../../src/protocol/events.js'
+import { decode, type AgentEvent, type PermissionOption } from '../../src/protocol/events.js'
 import { emptyTurn, fold } from '../../src/protocol/fold.js'
 import type { InteractionId, SessionId } from '../../src/protocol/ids.js'
 import { isTerminal, type Status } from '../../src/protocol/interaction.js'
@@ -133,6 +133,7 @@ const dispatches = fc.tuple(anAgent, onLoss, seldom).map(([i, onAgentLoss, answe
         onAgentLoss,
         agent: agent.name,
       })
+      if (answer.word === 'held') answer.answers.sort((a, b) => a.permission.localeCompare(b.permission))
       expect(answer).toMatchObject(dispatched(world, agent, onAgentLoss))
       if (answer.word === 'turn' && !answerIsLost) {
         agent.request = agent.heard = answer.request
@@ -148,7 +149,7 @@ function dispatched(world: World, agent: ModelAgent, onAgentLoss: 'fail' | 'retr
   if (world.current === '') return { word: 'idle' }
   const turn = world.turn(world.current)
   if (turn.request !== '' && turn.request === agent.request)
-    return { word: 'held', request: turn.request, after: turn.agentTip }
+    return { word: 'held', request: turn.request, after: turn.agentTip, answers: world.answers(turn) }
   const repeated =
     turn.status === 'waiting' &&
     turn.request !== '' &&
@@ -171,6 +172,23 @@ function dispatched(world: World, agent: ModelAgent, onAgentLoss: 'fail' | 'retr
   }
 }
 
+const aPermission = fc.constantFrom('p', 'q')
+const options: PermissionOption[] = [
+  { id: 'yes', name: 'Yes', kind: 'allow_once' },
+  { id: 'no', name: 'No', kind: 'reject_once' },
+]
+
+const answers = fc.tuple(aTurn, aPermission, fc.constantFrom('yes', 'no')).map(([i, permission, option]) =>
+  step(
+    `a client answers ${permission} of turn ${i} with ${option}`,
+    async (world) => {
+      const turn = world.turn(chosen(world, i))
+      expect(await store.turns.answer(turn.id, permission, option)).toEqual(world.answer(turn, permission, option))
+    },
+    hasTurns,
+  ),
+)
+
 const someEvents: fc.Arbitrary<AgentEvent[]> = fc
   .tuple(
     fc.array(
@@ -178,6 +196,13 @@ const someEvents: fc.Arbitrary<AgentEvent[]> = fc
         { weight: 2, arbitrary: fc.nat({ max: 99 }).map((i) => text(`w${i} `)) },
         fc.nat({ max: 9 }).map((i): AgentEvent => ({ type: 'thread', thread: `T-${i}` })),
         fc.nat({ max: 9 }).map((i): AgentEvent => ({ type: 'title', title: `t${i}` })),
+        aPermission.map((permission): AgentEvent => ({ type: 'permission', permission, title: 'May I?', options })),
+        aPermission.map((permission): AgentEvent => ({
+          type: 'permission.settled',
+          permission,
+          option: null,
+          by: 'timeout',
+        })),
       ),
       { maxLength: 3 },
     ),
@@ -396,6 +421,7 @@ const steps = fc.commands(
     ...Array<typeof appends>(9).fill(appends),
     ...Array<typeof expires>(2).fill(expires),
     submitsAgain,
+    ...Array<typeof answers>(3).fill(answers),
     begins,
     cancels,
     cancels,

@@ -17,6 +17,8 @@ export interface ModelTurn {
   /** Types of the log's events; what the agent said, in full. */
   log: (string | AgentEvent)[]
   sealed: boolean
+  /** What its agent has asked and not settled, with a client's answer if there is one. */
+  asked: Map<string, string | null>
   forgottenBy: RequestId | ''
   /** The agent that began it by itself, or ''. */
   origin: string
@@ -98,6 +100,7 @@ export class World {
       agentTip: 0,
       log: ['submitted'],
       sealed: false,
+      asked: new Map(),
       forgottenBy: '',
       origin,
     }
@@ -123,6 +126,7 @@ export class World {
   end(turn: ModelTurn, verb: 'finish' | 'fail' | 'cancel'): InteractionId | '' {
     this.queue = this.queue.filter((id) => id !== turn.id)
     this.become(turn, verb)
+    turn.asked.clear()
     if (verb !== 'finish' && (verb === 'cancel' || turn.log.at(-1) !== 'failed'))
       turn.log.push(verb === 'fail' ? 'failed' : 'cancelled')
     if (this.current !== turn.id) return ''
@@ -140,12 +144,14 @@ export class World {
     turn.request = requestOf(turn.id, turn.attempt)
     turn.dispatchEpoch = epoch
     turn.agentTip = 0
+    turn.asked.clear()
     turn.log.push('dispatched')
   }
 
   reset(turn: ModelTurn): void {
     this.become(turn, 'reset')
     turn.request = ''
+    turn.asked.clear()
     turn.log.push('reset')
   }
 
@@ -163,6 +169,8 @@ export class World {
       tip = turn.log.length
       turn.agentTip++
       if (isOutput(event)) this.become(turn, 'output')
+      if (event.type === 'permission') turn.asked.set(event.permission, null)
+      if (event.type === 'permission.settled') turn.asked.delete(event.permission)
       if (event.type === 'thread') this.thread = event.thread
       if (event.type === 'completed') following = this.end(turn, 'finish')
       if (event.type === 'failed') {
@@ -171,6 +179,23 @@ export class World {
       }
     }
     return { word: 'ok', tip: tip || turn.log.length, after: turn.agentTip, next: following }
+  }
+
+  /** What `answer` must say, and what it does. */
+  answer(turn: ModelTurn, permission: string, option: string): object {
+    if (isTerminal(turn.status)) return { word: 'ended' }
+    const before = turn.asked.get(permission)
+    if (before === undefined) return { word: 'unknown' }
+    if (before !== null) return before === option ? { word: 'ok' } : { word: 'answered', option: before }
+    turn.asked.set(permission, option)
+    turn.log.push('permission.answered')
+    return { word: 'ok' }
+  }
+
+  /** What clients have answered and the agent has not settled, in the order of the ids. */
+  answers(turn: ModelTurn): { permission: string; option: string }[] {
+    const given = [...turn.asked].flatMap(([permission, option]) => (option === null ? [] : [{ permission, option }]))
+    return given.sort((a, b) => a.permission.localeCompare(b.permission))
   }
 
   /** That a reading of Redis is what the model says. */

@@ -2,9 +2,11 @@ import fc from 'fast-check'
 import {
   EntryKind,
   EntryStatus,
+  SettledBy,
   StopReason,
   type AgentEvent,
   type LogEvent,
+  type PermissionOption,
   type TurnEvent,
 } from '../../src/protocol/events.js'
 
@@ -43,6 +45,21 @@ export const agentEvent: fc.Arbitrary<AgentEvent> = fc.oneof(
   fc.record({
     type: fc.constant('usage' as const),
     usage: fc.record({ inputTokens: fc.nat(), outputTokens: fc.nat() }),
+  }),
+  fc.record({
+    type: fc.constant('permission' as const),
+    permission: fc.constantFrom('p', 'q'),
+    title: fc.string(),
+    options: fc.constant<PermissionOption[]>([
+      { id: 'yes', name: 'Yes', kind: 'allow_once' },
+      { id: 'no', name: 'No', kind: 'reject_once' },
+    ]),
+  }),
+  fc.record({
+    type: fc.constant('permission.settled' as const),
+    permission: fc.constantFrom('p', 'q'),
+    option: fc.constantFrom('yes', 'no', null),
+    by: fc.constantFrom(...SettledBy.options),
   }),
 )
 

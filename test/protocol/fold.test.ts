@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import type { LogEvent, TurnEvent } from '../../src/protocol/events.js'
 import { split } from '../../src/protocol/events.js'
-import { emptyTurn, fold, hasOpenTool, outputText, type Turn } from '../../src/protocol/fold.js'
+import { asksUntil, emptyTurn, fold, hasOpenTool, outputText, type Turn } from '../../src/protocol/fold.js'
 import { agentEvent, anyText, numbered, wholeLog } from './arbitraries.js'
 
 const foldAll = (events: LogEvent[], from: Turn = emptyTurn()): Turn => events.reduce(fold, from)
@@ -30,7 +30,7 @@ test('the entries are what a plain reading of the log gives', () => {
       const texts: Record<string, string> = {}
       const kinds: Record<string, string> = {}
       for (const event of said) {
-        if (!('entry' in event)) continue
+        if (!('entry' in event) || event.type === 'permission') continue
         if (!order.includes(event.entry)) {
           order.push(event.entry)
           texts[event.entry] = ''
@@ -51,8 +51,9 @@ test('the entries are what a plain reading of the log gives', () => {
 test('an event cut into pieces says the same as the whole event', () => {
   fc.assert(
     fc.property(fc.array(agentEvent, { maxLength: 20 }), fc.integer({ min: 2, max: 7 }), (said, units) => {
-      const { n: _, ...whole } = told(...said)
-      const { n: __, ...pieces } = told(...said.flatMap((event) => split(event, units)))
+      const atOnce = (events: TurnEvent[]) => foldAll(numbered(events).map((event) => ({ ...event, at: 0 })))
+      const { n: _, ...whole } = atOnce(said)
+      const { n: __, ...pieces } = atOnce(said.flatMap((event) => split(event, units)))
       expect(pieces).toEqual(whole)
     }),
   )
@@ -143,6 +144,46 @@ test('an event of a later version of the gateway, met during a rolling update, i
   const before = told({ type: 'submitted', queued: 0 }, { type: 'entry.append', entry: 'a', text: 'x' })
   const after = fold(before, { type: 'from.the.future', n: 3, at: 1 } as unknown as LogEvent)
   expect(after).toEqual({ ...before, n: 3 })
+})
+
+const ask = (permission: string, timeoutMs?: number): TurnEvent => ({
+  type: 'permission',
+  permission,
+  title: 'May I?',
+  entry: 'call',
+  options: [{ id: 'yes', name: 'Yes', kind: 'allow_once' }],
+  ...(timeoutMs !== undefined && { timeoutMs }),
+})
+
+test('a permission is open, answered, settled; a reset forgets it', () => {
+  const said: TurnEvent[] = [
+    ask('p'),
+    { type: 'permission.answered', permission: 'p', option: 'yes' },
+    { type: 'permission.settled', permission: 'p', option: 'yes', by: 'client' },
+    { type: 'reset', reason: 'agent_disconnected', attempt: 2 },
+  ]
+  const after = (n: number) => told(...said.slice(0, n))
+  expect(after(1)).toMatchObject({ status: 'streaming', permissions: [{ id: 'p', entry: 'call', status: 'open' }] })
+  expect(after(2).permissions).toMatchObject([{ id: 'p', status: 'answered', option: 'yes' }])
+  expect(after(3).permissions).toMatchObject([{ id: 'p', status: 'settled', option: 'yes', by: 'client' }])
+  expect(after(4)).not.toHaveProperty('permissions')
+})
+
+test('what is said of a permission that nobody asked for changes nothing', () => {
+  const settled: TurnEvent = { type: 'permission.settled', permission: 'x', option: null, by: 'timeout' }
+  expect(told(settled)).toEqual({ ...emptyTurn(), n: 1 })
+  expect(told(ask('p'), settled).permissions).toMatchObject([{ id: 'p', status: 'open' }])
+})
+
+test('an open permission is waited for as long as it says, and never for longer than the limit', () => {
+  const at = told(ask('p')).permissions![0]!.askedAt
+  expect(asksUntil(told(ask('p', 1000)), 5000)).toBe(at + 1000)
+  expect(asksUntil(told(ask('p')), 5000)).toBe(at + 5000)
+  expect(asksUntil(told(ask('p', 9000)), 5000)).toBe(at + 5000)
+  expect(
+    asksUntil(told(ask('p'), { type: 'permission.settled', permission: 'p', option: null, by: 'timeout' }), 9),
+  ).toBe(0)
+  expect(asksUntil(emptyTurn(), 5000)).toBe(0)
 })
 
 test('the plain text is that of the text entries, a blank line between them', () => {

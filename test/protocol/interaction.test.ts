@@ -27,8 +27,7 @@ test('every status can come about, and from every one that is not terminal each 
 
 test('only a turn that nobody has begun to answer steps back into the queue', () => {
   for (const status of STATUSES)
-    for (const verb of VERBS)
-      if (next(status, verb) === 'queued') expect([status, verb]).toEqual(['waiting', 'yield'])
+    for (const verb of VERBS) if (next(status, verb) === 'queued') expect([status, verb]).toEqual(['waiting', 'yield'])
 })
 
 test('a queued turn can only start or be cancelled: whoever has not got the place says nothing', () => {

@@ -85,7 +85,7 @@ describe('a turn', () => {
     await eventually(() => seat.settled.includes(turn.request))
     expect(seat.accepted).toEqual([turn.request])
     const log = on.gateway.log(turn.request)
-    expect(log.map((event) => ('entry' in event ? `${event.type} ${event.kind}` : event.type))).toEqual([
+    expect(log.map((event) => ('kind' in event ? `${event.type} ${event.kind}` : event.type))).toEqual([
       'entry.append reasoning',
       'entry.append text',
       'entry.append text',

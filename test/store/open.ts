@@ -46,7 +46,12 @@ export interface TestStore extends Store, AsyncDisposable {
   session(): Promise<SessionId>
   submit(
     session: SessionId,
-    more?: { interaction?: InteractionId; interrupt?: boolean | 'threaded'; queueLimit?: number; historyLimit?: number },
+    more?: {
+      interaction?: InteractionId
+      interrupt?: boolean | 'threaded'
+      queueLimit?: number
+      historyLimit?: number
+    },
   ): Promise<{ id: InteractionId; word: string; position: number; interrupted: string }>
   attach(
     session: SessionId,

@@ -48,6 +48,7 @@ describe('dispatch', () => {
       request,
       after: 2,
       asked: false,
+      answers: [],
     })
     expect(await store.events(id)).toEqual(before)
   })
@@ -132,6 +133,7 @@ describe('dispatch', () => {
       request,
       after: 0,
       asked: false,
+      answers: [],
     })
     expect(await inFlight(store, session)).toMatchObject({ lastRequestId: request })
     expect(await store.append(request, epoch, 1, [text('a')])).toMatchObject({ word: 'ok' })

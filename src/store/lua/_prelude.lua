@@ -57,6 +57,17 @@ local function record(id, events)
   return tip
 end
 
+-- The permissions that the agent of a turn asks for and has not settled: id → { options, answer? }.
+local function permissions(key)
+  local text = get(key, 'permissions')
+  return text == '' and {} or cjson.decode(text)
+end
+
+local function keep_permissions(key, asked)
+  if next(asked) then redis.call('HSET', key, 'permissions', cjson.encode(asked))
+  else redis.call('HDEL', key, 'permissions') end
+end
+
 -- Makes an interaction that has no place yet, and keeps the session's history within its limit.
 local function enlist(id, input, metadata, keep)
   redis.call('HSET', interaction_key(id), 'id', id, 'status', 'queued', 'input', input, 'metadata', metadata,
@@ -120,6 +131,7 @@ local function close(id, status, code, message)
   local key = interaction_key(id)
   if get(key, 'status') == 'queued' then enter(id, number(key, 'tip') - 1) end
   redis.call('HSET', key, 'status', status, 'endedAt', at)
+  redis.call('HDEL', key, 'permissions')
   if code ~= '' then redis.call('HSET', key, 'errorCode', code, 'errorMessage', message) end
   touch()
   local following = ''
@@ -159,6 +171,7 @@ local function adopt(id, request, incarnation)
   if attempt <= number(key, 'attempt') then return false end
   redis.call('HSET', key, 'status', 'waiting', 'request', request, 'attempt', attempt, 'agentTip', 0,
     'dispatchedAt', at, 'lastActivityAt', at, 'incarnation', incarnation)
+  redis.call('HDEL', key, 'permissions') -- what the agent asks now, it says again
   redis.call('HSET', session, 'lastRequestId', request)
   local events = { cjson.encode({ type = 'dispatched', request = request, attempt = attempt, agent = get(session, 'agent') }) }
   if status == 'streaming' then

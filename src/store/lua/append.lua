@@ -2,7 +2,9 @@
 -- ARGV  3 interaction · 4 request · 5 epoch · 6 tip the writer knows of (0: none) · 7 agent's number of the first event
 --       8 incarnation to use if needed · 9 most events · 10 most bytes of a log · 11 '1' when there is output
 --       12 end: '' | 'completed' | 'failed' · 13, 14 error code and message · 15 thread · 16 agent's number of the event
---       that says it · 17 title · 18 usage, JSON · 19 stop reason · 20… the events, encoded ('' where nothing is said)
+--       that says it · 17 title · 18 usage, JSON · 19 stop reason
+--       20 what it says of permissions, JSON: [[agent's number, permission, its options or false: settled], …]
+--       21… the events, encoded ('' where nothing is said)
 -- gives {'ok', tip, agent's last event, next turn or ''} · {'rewound', tip, agent's last event} Redis lost a tail: send
 --       from there · {'hole', tip, agent's last event} · {'superseded', epoch now} another connection has the session
 --       {'ended', status, agent's last event} · {'fenced', request now} another attempt runs · {'full', tip} · {'gone'}
@@ -25,7 +27,7 @@ end
 if first > agent_tip + 1 then return { 'hole', tip, agent_tip } end
 
 local fresh, bytes, last = {}, number(key, 'bytes'), first - 1
-for i = 20, #ARGV do
+for i = 21, #ARGV do
   last = last + 1
   if last > agent_tip then
     fresh[#fresh + 1] = ARGV[i]
@@ -46,6 +48,13 @@ end
 if tonumber(ARGV[16]) > agent_tip then redis.call('HSET', session, 'thread', ARGV[15]) end -- else it may be forgotten by now
 if ARGV[17] ~= '' then redis.call('HSET', session, 'title', ARGV[17]) end
 if ARGV[18] ~= '' then redis.call('HSET', key, 'usage', ARGV[18]) end
+if ARGV[20] ~= '' then
+  local asked = permissions(key)
+  for _, it in ipairs(cjson.decode(ARGV[20])) do
+    if it[1] > agent_tip then asked[it[2]] = it[3] and { options = it[3] } or nil end
+  end
+  keep_permissions(key, asked)
+end
 redis.call('HSET', key, 'agentTip', last)
 tip = record(id, fresh)
 local following = ''

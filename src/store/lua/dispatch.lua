@@ -3,7 +3,8 @@
 --       7 agent, for the log · 8 last request the holder heard of in this epoch, or '' (then a call whose answer was lost
 --       gives the same request again) · '*' not told
 -- gives {'turn', interaction, request, attempt, thread, input, metadata, pool, tip, origin: 'client' | 'agent'} deliver this
---       {'held', interaction, request, agent's last event, '1' to ask the agent whether it is still at it} · {'idle'}
+--       {'held', interaction, request, agent's last event, '1' to ask the agent whether it is still at it, permission,
+--       answer, …} the agent has it already; clients have answered these of its permissions · {'idle'}
 --       {'ended', interaction, code} the turn could not go on: look again · {'superseded', epoch now} · {'gone'}
 if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 if get(session, 'epoch') ~= ARGV[3] then return { 'superseded', get(session, 'epoch') } end
@@ -16,8 +17,15 @@ if status == '' or ended(status) then -- only after Redis lost writes: the place
   return { 'ended', id, 'lost' }
 end
 if ARGV[4] ~= '' and (request == ARGV[4] or adopt(id, ARGV[4], 'd' .. string.format('%.0f', at))) then
-  local asked = number(key, 'askedAt') > number(key, 'lastActivityAt')
-  return { 'held', id, ARGV[4], number(key, 'agentTip'), asked and '1' or '' }
+  local late = number(key, 'askedAt') > number(key, 'lastActivityAt')
+  local held = { 'held', id, ARGV[4], number(key, 'agentTip'), late and '1' or '' }
+  for permission, it in pairs(permissions(key)) do
+    if it.answer then
+      held[#held + 1] = permission
+      held[#held + 1] = it.answer
+    end
+  end
+  return held
 end
 local function turn(tip)
   return { 'turn', id, request, attempt, get(session, 'thread'), get(key, 'input'), get(key, 'metadata'),
@@ -34,7 +42,7 @@ if origin ~= '' and (origin ~= ARGV[7] or attempt > 0) then -- nobody else has i
 end
 if status == 'streaming' then
   if ARGV[6] ~= 'retry' then
-    fail(id, 'agent_disconnected', 'The agent came back without the turn it was answering.')
+    fail(id, 'agent_disconnected', 'The agent lost the turn in the middle of its answer.')
     return { 'ended', id, 'agent_disconnected' }
   end
   if attempt < tonumber(ARGV[5]) then
@@ -49,6 +57,7 @@ attempt = attempt + 1
 request = 'req_' .. string.sub(id, 5) .. '_' .. attempt
 redis.call('HSET', key, 'status', 'waiting', 'request', request, 'attempt', attempt, 'agentTip', 0,
   'dispatchEpoch', ARGV[3], 'dispatchedAt', at, 'lastActivityAt', at)
+redis.call('HDEL', key, 'permissions')
 redis.call('HSET', session, 'lastRequestId', request)
 return turn(record(id, {
   cjson.encode({ type = 'dispatched', request = request, attempt = attempt, agent = ARGV[7] }),

@@ -79,6 +79,7 @@ if status == 'streaming' then
   if ARGV[8] == 'retry' and number(key, 'attempt') < tonumber(ARGV[7]) then
     record(id, { cjson.encode({ type = 'reset', reason = 'agent_disconnected', attempt = number(key, 'attempt') + 1 }) })
     redis.call('HSET', key, 'status', 'waiting', 'request', '', 'startedAt', at, 'lastActivityAt', at)
+    redis.call('HDEL', key, 'permissions')
     redis.call('HDEL', session, 'lastRequestId')
     return { 'reset', get(session, 'pool'), at + 10000 }
   end

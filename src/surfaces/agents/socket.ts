@@ -33,6 +33,8 @@ export function socketLink(socket: AgentSocket, agent: string, pool: string | nu
     ack: (request, after) => void socket.emit('ack', { request, after }),
     resend: (request, after) => void socket.emit('resend', { request, after }),
     cancel: (session, request, reason) => void socket.emit('cancel', { session, request, reason }),
+    answer: (session, request, permission, option) =>
+      void socket.emit('answer', { session, request, permission, option }),
     move: () => void socket.emit('move', { reason: 'drain' }),
     close(why) {
       if (why === 'superseded')
@@ -88,11 +90,12 @@ export function hear(parts: Parts, socket: AgentSocket, station: Station): void 
       it.writer.push(first, events)
       return
     }
-    if (events.length > 0) fenced(parts, station, request, it ? 'ended' : 'superseded', events.length)
+    const why = it && it.overtaken !== request ? 'ended' : 'superseded'
+    if (events.length > 0) fenced(parts, station, request, why, events.length)
     if (told.has(request)) return
     if (told.size >= TOLD_LIMIT) told.clear()
     told.add(request)
-    station.link.cancel(sessionOf(request), request, it ? 'ended' : 'superseded')
+    station.link.cancel(sessionOf(request), request, why)
   })
 
   socket.on('settled', (message) => {

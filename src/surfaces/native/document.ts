@@ -16,6 +16,7 @@ import {
   TURN_FRAMES,
 } from './replies.js'
 import {
+  Answer,
   Export,
   FirstMessage,
   InteractionIdText,
@@ -91,7 +92,7 @@ const posted = (id: string, summary: string, body: z.ZodType, errors: Operation[
 export const nativeDescription: Described = {
   path: '/api/v1',
   tag: { name: 'native', description: 'Sessions, messages, turns and their event streams.' },
-  params: { session: SessionIdText, interaction: InteractionIdText },
+  params: { session: SessionIdText, interaction: InteractionIdText, permission: z.string().min(1).max(128) },
   errorBody: errorReply,
   operations: {
     '/messages': {
@@ -241,6 +242,17 @@ export const nativeDescription: Described = {
         },
         errors: ['invalid_cursor', 'not_found'],
         token: true,
+      },
+    },
+
+    '/interactions/:interaction/permissions/:permission': {
+      post: {
+        id: 'answerPermission',
+        summary: 'Answer what the agent asks',
+        description: 'Idempotent; the first answer counts.',
+        body: Answer,
+        replies: { 200: json('The turn.', InteractionReply, About) },
+        errors: ['not_found', 'permission_settled'],
       },
     },
 

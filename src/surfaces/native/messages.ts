@@ -9,13 +9,13 @@ import { cursorIn, interactionIn, parse, sessionIn } from '../http/parse.js'
 import { announceTurn } from '../http/turn.js'
 import type { View } from './follow.js'
 import type { NativeParts } from './parts.js'
-import { FirstMessage, Message } from './schemas.js'
+import { Answer, FirstMessage, Message } from './schemas.js'
 import { byToken } from './tokens.js'
 
 /** Fields that say how to answer; a message that comes again may be asked for in another way. */
 const REPLY_FIELDS = ['stream', 'wait']
 
-/** Messages and the turns they become: post, follow, read, cancel. */
+/** Messages and the turns they become: post, follow, read, cancel, answer what the agent asks. */
 export function messageRoutes(parts: NativeParts, view: View): Routes {
   const { core, limits } = parts
 
@@ -99,6 +99,16 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
       admit: byToken(parts.tokens),
       async get(call, req, res) {
         await view(call, req, res, interactionIn(call, req.params['interaction']), cursorIn(req))
+      },
+    },
+
+    '/interactions/:interaction/permissions/:permission': {
+      async post(call, req, res) {
+        const { option } = parse(Answer, req.body)
+        const id = interactionIn(call, req.params['interaction'])
+        const interaction = await core.answer(call.owner, id, req.params['permission'] as string, option)
+        announceTurn(call, res, { session: interaction.session, interaction: interaction.id })
+        res.json(interaction)
       },
     },
 

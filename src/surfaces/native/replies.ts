@@ -1,7 +1,16 @@
 import { z } from 'zod'
 import type { Interaction, Session, Submitted } from '../../core/core.js'
-import { AgentEvent, EntryKind, EntryStatus, StopReason, Usage, type GatewayEvent } from '../../protocol/events.js'
-import type { Entry, Turn } from '../../protocol/fold.js'
+import {
+  AgentEvent,
+  EntryKind,
+  EntryStatus,
+  PermissionOption,
+  SettledBy,
+  StopReason,
+  Usage,
+  type GatewayEvent,
+} from '../../protocol/events.js'
+import type { Entry, Permission, Turn } from '../../protocol/fold.js'
 import { STATUSES } from '../../protocol/interaction.js'
 import { CURSOR_PATTERN } from '../../protocol/sequence.js'
 import { InteractionIdText, SessionIdText } from './schemas.js'
@@ -32,6 +41,23 @@ const EntryReply = z
     status: EntryStatus.optional(),
   })
   .meta({ id: 'Entry', description: 'One piece of an answer.' }) satisfies z.ZodType<Entry>
+
+const PermissionReply = z
+  .object({
+    id: z.string(),
+    title: z.string(),
+    entry: z.string().optional().meta({ description: 'The tool call that it is about.' }),
+    options: z.array(PermissionOption),
+    askedAt: ms,
+    timeoutMs: z.int().optional(),
+    status: z.enum(['open', 'answered', 'settled']),
+    option: z.string().nullable().optional().meta({ description: 'The option that was chosen; null: none, a no.' }),
+    by: SettledBy.optional(),
+  })
+  .meta({
+    id: 'Permission',
+    description: 'What the agent asks the client before it does it.',
+  }) satisfies z.ZodType<Permission>
 
 export const SessionReply = z
   .object({
@@ -68,6 +94,7 @@ export const InteractionReply = z
     endedAt: ms.nullable(),
     output: z.array(EntryReply).meta({ description: 'The answer so far; final once the status is.' }),
     text: z.string().meta({ description: '`output` as plain text.' }),
+    permissions: z.array(PermissionReply),
     usage: TokenUsage.nullable(),
     stopReason: StopReason.nullable(),
     error: Failure.nullable(),
@@ -130,6 +157,7 @@ const TurnReply = z
     status: StatusText,
     attempt: count,
     entries: z.array(EntryReply),
+    permissions: z.array(PermissionReply).optional(),
     thread: z.string().optional(),
     title: z.string().optional(),
     usage: TokenUsage.optional(),
@@ -149,6 +177,11 @@ const GATEWAY_EVENTS = {
   yielded: z.object({ type: z.literal('yielded') }),
   dispatched: z.object({ type: z.literal('dispatched'), request: z.string(), attempt: count, agent: z.string() }),
   reset: z.object({ type: z.literal('reset'), reason: z.string(), attempt: count }),
+  'permission.answered': z.object({
+    type: z.literal('permission.answered'),
+    permission: z.string(),
+    option: z.string(),
+  }),
   cancelled: z.object({ type: z.literal('cancelled'), reason: z.string() }),
 } satisfies Shape<GatewayEvent>
 
@@ -164,6 +197,9 @@ const MEANING: Record<string, string> = {
   thread: 'The agent’s own id for the conversation.',
   title: 'A title for the session.',
   usage: 'Tokens; the last word counts.',
+  permission: 'The agent asks before it does something: POST …/permissions/{permission} answers.',
+  'permission.answered': 'A client’s answer is stored, and on its way to the agent.',
+  'permission.settled': 'What the agent goes by.',
   completed: 'The end.',
   failed: 'The end, with an error.',
   cancelled: 'The end, by a cancel.',

@@ -86,6 +86,9 @@ export const FirstMessage = z
   .refine(oneReply, twoReplies)
   .meta({ id: 'FirstMessage', ...NOT_BOTH })
 
+/** The answer to a permission: the id of one of its options. */
+export const Answer = z.strictObject({ option: z.string().min(1).max(128) }).meta({ id: 'Answer' })
+
 /** Longest life of a token for reading a session's streams, in seconds. */
 const MAX_TOKEN_S = 24 * 3600
 

@@ -106,6 +106,9 @@ export class ChatProjection implements Projection {
       case 'submitted':
       case 'thread':
       case 'title':
+      case 'permission': // not a thing of theirs: answered over the native surface
+      case 'permission.answered':
+      case 'permission.settled':
         break
     }
     return frames

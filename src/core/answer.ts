@@ -1,0 +1,46 @@
+import { ThroughlineError } from '../protocol/errors.js'
+import type { InteractionId } from '../protocol/ids.js'
+import { ownedInteraction } from './interactions.js'
+import type { Parts } from './parts.js'
+import { foldLog } from './seal.js'
+
+/**
+ * A client's answer to a permission. Stored at once, whoever has the agent; the script wakes the holder of the lease,
+ * which passes it on, again after every reconnect, until the agent has settled the permission.
+ */
+export async function answer(
+  parts: Pick<Parts, 'store' | 'clock'>,
+  owner: string,
+  id: InteractionId,
+  permission: string,
+  option: string,
+): Promise<void> {
+  await ownedInteraction(parts, owner, id)
+  const given = await parts.store.turns.answer(id, permission, option)
+  switch (given.word) {
+    case 'ok':
+      return
+    case 'answered':
+      throw over(`Permission ${permission} was answered with ${given.option} before. The first answer counts.`)
+    case 'ended':
+      throw over('The turn has ended; nobody asks any more.')
+    case 'gone':
+      throw new ThroughlineError('not_found')
+    case 'option': {
+      const { permissions = [] } = await foldLog(parts.store.log, id)
+      const ids = permissions.find((it) => it.id === permission)?.options.map((it) => it.id) ?? []
+      throw new ThroughlineError('invalid_request', {
+        param: 'option',
+        message: `option: must be one of ${ids.join(', ')}`,
+      })
+    }
+    case 'unknown': {
+      const { permissions = [] } = await foldLog(parts.store.log, id)
+      const asked = permissions.find((it) => it.id === permission)
+      if (!asked) throw new ThroughlineError('not_found', { param: 'permission' })
+      throw over(`Permission ${permission} is settled${asked.by ? ` (by ${asked.by})` : ''}.`)
+    }
+  }
+}
+
+const over = (message: string) => new ThroughlineError('permission_settled', { param: 'permission', message })
