@@ -1,7 +1,7 @@
 import type { LogEvent } from '../protocol/events.js'
 import type { Turn } from '../protocol/fold.js'
-import type { Status } from '../protocol/interaction.js'
 import type { InteractionId, SessionId } from '../protocol/ids.js'
+import type { Status } from '../protocol/interaction.js'
 import type { Cursor } from '../protocol/sequence.js'
 import type { Interaction, Session } from '../protocol/views.js'
 

@@ -249,7 +249,7 @@ export const nativeDescription: Described = {
       post: {
         id: 'answerPermission',
         summary: 'Answer what the agent asks',
-        description: 'The first answer counts; the same one may be given again.',
+        description: 'Idempotent; the first answer counts.',
         body: Answer,
         replies: { 200: json('The turn.', InteractionReply, About) },
         errors: ['not_found', 'permission_settled'],

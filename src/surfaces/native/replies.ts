@@ -49,12 +49,15 @@ const PermissionReply = z
     entry: z.string().optional().meta({ description: 'The tool call that it is about.' }),
     options: z.array(PermissionOption),
     askedAt: ms,
-    timeoutMs: count.optional(),
+    timeoutMs: z.int().optional(),
     status: z.enum(['open', 'answered', 'settled']),
-    option: z.string().nullable().optional().meta({ description: 'What was chosen; null: none, which is a no.' }),
+    option: z.string().nullable().optional().meta({ description: 'The option that was chosen; null: none, a no.' }),
     by: SettledBy.optional(),
   })
-  .meta({ id: 'Permission', description: 'A question of the agent’s.' }) satisfies z.ZodType<Permission>
+  .meta({
+    id: 'Permission',
+    description: 'What the agent asks the client before it does it.',
+  }) satisfies z.ZodType<Permission>
 
 export const SessionReply = z
   .object({
@@ -91,7 +94,7 @@ export const InteractionReply = z
     endedAt: ms.nullable(),
     output: z.array(EntryReply).meta({ description: 'The answer so far; final once the status is.' }),
     text: z.string().meta({ description: '`output` as plain text.' }),
-    permissions: z.array(PermissionReply).meta({ description: 'What the agent of a running turn has asked.' }),
+    permissions: z.array(PermissionReply),
     usage: TokenUsage.nullable(),
     stopReason: StopReason.nullable(),
     error: Failure.nullable(),
@@ -154,6 +157,7 @@ const TurnReply = z
     status: StatusText,
     attempt: count,
     entries: z.array(EntryReply),
+    permissions: z.array(PermissionReply).optional(),
     thread: z.string().optional(),
     title: z.string().optional(),
     usage: TokenUsage.optional(),
@@ -194,12 +198,12 @@ const MEANING: Record<string, string> = {
   'entry.append': 'Adds text to an entry; the first mention creates it.',
   'entry.replace': 'Cuts the entry’s text at `offset` (UTF-16 units) and puts `text` there.',
   'entry.set': 'Sets the name or status of an entry.',
-  permission: 'The agent asks; answer with POST …/permissions/{permission}.',
-  'permission.answered': 'A client’s answer is stored.',
-  'permission.settled': 'The question is over; `by` says how.',
   thread: 'The agent’s own id for the conversation.',
   title: 'A title for the session.',
   usage: 'Tokens; the last word counts.',
+  permission: 'The agent asks before it does something: POST …/permissions/{permission} answers.',
+  'permission.answered': 'A client’s answer is stored, and on its way to the agent.',
+  'permission.settled': 'What the agent goes by.',
   completed: 'The end.',
   failed: 'The end, with an error.',
   cancelled: 'The end, by a cancel.',

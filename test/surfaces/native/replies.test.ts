@@ -96,17 +96,20 @@ test('every reply of a story is as the document says, on every route', async () 
     { type: 'entry.append', entry: 'tool', text: '```\nx\n```' },
     { type: 'entry.set', entry: 'tool', status: 'completed' },
     text('hello'),
+    { type: 'permission', permission: 'p', title: 'May I?', options: [{ id: 'yes', name: 'Yes', kind: 'allow_once' }] },
     { type: 'entry.replace', entry: 't', offset: 1, text: 'i' },
     { type: 'thread', thread: 'T1' },
     { type: 'title', title: 'A title' },
     { type: 'usage', usage: { inputTokens: 1, outputTokens: 2, cachedTokens: 0 } },
   )
-  await agent.acked(turn.request, 9)
+  await agent.acked(turn.request, 10)
+  await ask('POST', `/interactions/${first['interaction']}/permissions/p`, { option: 'yes' })
+  await ask('POST', `/interactions/${first['interaction']}/permissions/q`, { option: 'yes' }) // 404
   const { body: second } = await ask('POST', `${session}/messages`, { text: 'two', metadata: { b: '2' } })
   await ask('GET', `${session}/queue`)
   await ask('GET', session)
   await ask('GET', `/interactions/${first['interaction']}`)
-  agent.send(turn.request, 10, completed)
+  agent.send(turn.request, 11, { type: 'permission.settled', permission: 'p', option: 'yes', by: 'client' }, completed)
   const waited = ask('POST', `${session}/messages`, { text: 'three', wait: true })
   const failing = await agent.turn(1)
   agent.send(failing.request, 1, text('half'), { type: 'failed', code: 'own', message: 'No luck' })
