@@ -164,7 +164,6 @@ const TurnReply = z
     stopReason: StopReason.optional(),
     error: Failure.optional(),
     position: count.optional().meta({ description: 'Its place in the line of its pool, from 1.' }),
-    permissions: z.array(PermissionReply).optional(),
   })
   .meta({ id: 'Turn', description: 'All that a reader of the log knows after event `n`.' }) satisfies z.ZodType<Turn>
 
