@@ -18,8 +18,8 @@ import { judgeOf, sweep } from './core/sweep.js'
 import { Observe } from './observe/events.js'
 import type { Logger } from './observe/logger.js'
 import { createMetrics } from './observe/metrics.js'
-import { connector, type Connection, type Role } from './store/redis.js'
-import { requireRedis } from './store/require-redis.js'
+import { connector, isUnavailable, type Connection, type Role } from './store/redis.js'
+import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
 import { helixSurface } from './surfaces/helix/chat.js'
@@ -85,10 +85,10 @@ export async function startGateway(config: Config, log: Logger, version: string)
     const subscriber = opened('subscriber')
     const store = openStore({ commands, subscriber }, config.store, config.replica, log)
     closers.push(() => store.bus.close())
-    await store.bus.start()
+    await patiently(() => store.bus.start())
 
     const clock = new RedisClock(store.replicas)
-    await clock.correct()
+    await patiently(() => clock.correct())
     const signer = tokens(config.http.tokenSecrets)
     let outbound = SILENT
     if (config.webhooks.keys.length > 0 || config.webhooks.wanted) {
@@ -252,6 +252,18 @@ export async function startGateway(config: Config, log: Logger, version: string)
   } catch (err) {
     await close()
     throw err
+  }
+}
+
+/** A replica that starts while Redis is slow waits for it, as long as `requireRedis` would. */
+async function patiently(work: () => Promise<void>): Promise<void> {
+  for (const end = Date.now() + PATIENCE_MS; ;) {
+    try {
+      return await work()
+    } catch (err) {
+      if (!isUnavailable(err) || Date.now() > end) throw err
+      await sleep(100)
+    }
   }
 }
 

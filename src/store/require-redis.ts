@@ -5,7 +5,7 @@ import { isCluster, type Connection, type RedisLog } from './redis.js'
 export class RedisRequired extends Error {}
 
 /** How long a starting replica waits for Redis, ms. */
-const PATIENCE_MS = 15_000
+export const PATIENCE_MS = 15_000
 
 /**
  * Waits until Redis answers, and checks that it is 7.0 or newer and does not evict keys. Throws RedisRequired.

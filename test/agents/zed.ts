@@ -24,13 +24,14 @@ interface Thread {
   lastRequest: string
 }
 
-/** Times in ms; Zed's own are a hundred and a thousand. */
-const TIMES = { throttle: 15, firstRetry: 60, mostRetry: 600, load: 20 }
+/** Times in ms; Zed's own are a hundred and a thousand. `tool`: longer than the trial's deadline for silence. */
+const TIMES = { throttle: 15, firstRetry: 60, mostRetry: 600, load: 20, tool: 4500, halt: 12_000 }
 
 /**
  * A Zed agent as its wire shows it, scaled in time: one process, its threads on disk, an unbounded queue of events while it
  * is not connected, one follow-up at a time, text throttled and told again in full when a new entry appears and before the
- * end, a cancel answered before the end it brings. What it says is made up; how it says it is not.
+ * end, a cancel answered before the end it brings. What it says is made up; how it says it is not. Words of the prompt tell
+ * it how to behave badly: see `#misbehaves` and `#answer`.
  */
 export class Zed {
   readonly runs: Run[] = []
@@ -45,6 +46,8 @@ export class Zed {
   #running: { request: string; cancelled: boolean } | undefined
   #made = 0
   #stopped = false
+  /** A newer connection has taken over from the one that is being kept. */
+  #beside = false
   readonly #broken = new Set<string>()
 
   constructor(session: string, urls: () => string) {
@@ -101,6 +104,7 @@ export class Zed {
         })
       })
       await closed
+      if (this.#beside && this.#socket !== socket) return void (this.#beside = false)
       if (this.#socket === socket) this.#socket = undefined
       await sleep(retry)
       retry = Math.min(retry * 2, TIMES.mostRetry)
@@ -152,9 +156,11 @@ export class Zed {
       this.#say('agent_ready', { agent_name: 'zed-agent', thread_id: thread.id })
       this.#say('thread_created', { acp_thread_id: thread.id, request_id: request })
     }
+    const before = thread.lastRequest
     thread.count++ // the prompt
     thread.lastRequest = request
     if (prompt.includes('bounce') && (this.received.get(interaction) ?? 0) < 2) return this.#completed(thread, request)
+    if (await this.#misbehaves(prompt, thread, request, before, this.received.get(interaction)!)) return
     if (prompt.includes('echo'))
       this.#say('message_added', {
         acp_thread_id: thread.id,
@@ -167,10 +173,49 @@ export class Zed {
     await this.#answer(thread, { request, interaction, prompt, entries: [] })
   }
 
+  /** What agents have been seen to do with a prompt, before or in place of an answer. Gives whether that was all. */
+  async #misbehaves(prompt: string, thread: Thread, request: string, before: string, times: number): Promise<boolean> {
+    if (prompt.includes('silent')) return true
+    if (prompt.includes('renumber')) thread.count = 0 // its wrapper was restarted
+    if (prompt.includes('drafts'))
+      for (const draft of ['D1', 'D2', 'D1'])
+        this.#say('user_created_thread', { acp_thread_id: `${this.#session.slice(-6)}-${draft}`, title: null })
+    if (prompt.includes('stale')) {
+      for (const old of thread.told.slice(-2)) this.#tell(thread, old, before)
+      this.#completed(thread, before)
+    }
+    if (prompt.includes('twothreads')) {
+      this.#threads.delete(thread.id)
+      thread.id = `${this.#session.slice(-6)}-T${++this.#made}`
+      this.#threads.set(thread.id, thread)
+      this.#say('thread_created', { acp_thread_id: thread.id, request_id: request })
+    }
+    if (prompt.includes('second')) await this.#connectBeside()
+    if (prompt.includes('restart') && times < 2) {
+      this.#backlog = []
+      this.#socket?.terminate() // the process is gone, and what it was asked
+      return true
+    }
+    return false
+  }
+
+  /** A new connection while the old one is still open; from here on everything goes over the new one. */
+  async #connectBeside(): Promise<void> {
+    const old = this.#socket
+    this.#socket = undefined
+    this.#beside = true
+    void this.#stay()
+    for (const end = Date.now() + 10_000; !this.#socket && !this.#stopped && Date.now() < end;) await sleep(10)
+    if (old) await Promise.race([new Promise((resolve) => old.once('close', resolve)), sleep(2000)])
+    old?.terminate()
+  }
+
   async #answer(thread: Thread, run: Run): Promise<void> {
     this.runs.push(run)
     const state = (this.#running = { request: run.request, cancelled: false })
     for (let n = 0; n < 4 && !state.cancelled; n++) {
+      if (n === 2 && run.prompt.includes('halting')) return void (await this.#untilCancelled(state, run, thread))
+      if (n === 2 && run.prompt.includes('error')) return this.#breaksOff(run)
       const tool = n === 1
       const entry: Entry = { id: String(thread.count++), type: tool ? 'tool_call' : 'text', content: '' }
       for (const old of run.entries) this.#tell(thread, old, run.request) // a new entry flushes the others
@@ -180,6 +225,7 @@ export class Zed {
         entry.content = tool
           ? `**Tool Call: ${run.prompt}**\nStatus: ${entry.status}`
           : `${entry.content}${run.prompt} ${n}.${word} – ünïcödé 😀 `
+        if (tool && word === 1 && run.prompt.includes('longtool')) await sleep(TIMES.tool)
         if (tool || word % 2 === 0) this.#tell(thread, entry, run.request) // throttled: not every growth is told
         await sleep(TIMES.throttle)
       }
@@ -188,6 +234,21 @@ export class Zed {
     thread.told.push(...run.entries)
     this.#running = undefined
     this.#completed(thread, run.request)
+  }
+
+  async #untilCancelled(state: { cancelled: boolean }, run: Run, thread: Thread): Promise<void> {
+    // the cancel may die with a replica; a real agent does not wait for ever either
+    for (const end = Date.now() + TIMES.halt; !state.cancelled && !this.#stopped && Date.now() < end;) await sleep(20)
+    this.#running = undefined
+    this.#completed(thread, run.request)
+  }
+
+  #breaksOff(run: Run): void {
+    this.#running = undefined
+    this.#say('chat_response_error', {
+      request_id: run.request,
+      error: 'agent turn aborted: the ACP agent process exited',
+    })
   }
 
   #tell(thread: Thread, { id, type, content, status }: Entry, request: string): void {

@@ -18,6 +18,8 @@ export interface Outlet {
   whenReady(say: () => void): void
   push(request: RequestId, first: number, events: AgentEvent[]): void
   giveBack(request: RequestId, delayMs: number): void
+  /** Whether a turn of this session was handed to the agent more than once. */
+  wasRepeated(interaction: InteractionId): Promise<boolean>
   /** Counts what is not shown: `replay` an earlier turn has it, `late` its turn is over, `older` it is about another turn. */
   dropped(reason: 'replay' | 'late' | 'older', request: string): void
 }
@@ -32,6 +34,8 @@ interface Turn {
   answer: Answer
   /** Taken for a replay, though it came under this turn's own request. Its answer after all, if there is no other. */
   doubtful: Message[]
+  /** The delivery under whose request the answer began: a second answer to the same prompt is none. */
+  speaker: string
   ended: boolean
   /** Begun on an earlier connection: whether the agent still has it is not known. */
   resumed: boolean
@@ -43,6 +47,7 @@ const CANCEL_MS = 3000
 const NAMING_MS = 5000
 const MOST_BOUNCE_MS = 30_000
 const MOST_DOUBTFUL = 200
+const MOST_REPEATED = 1000
 
 /**
  * One session as a Helix agent's connection sees it. The agent neither numbers nor acknowledges: here its whole contents
@@ -70,8 +75,8 @@ export class Conversation {
   #prompted = { request: '', input: '' }
   /** The last request that was cancelled, until the agent says that it has ended. */
   #stopped = ''
-  /** Turns whose prompt was sent more than once: the agent may answer it twice, and the first answer is the one. */
-  readonly #repeated = new Set<string>()
+  /** Whether a turn's prompt was sent more than once: the agent may answer it twice, and the first answer is the one. */
+  readonly #repeated = new Map<InteractionId, boolean>()
   /** The agent has been heard of this conversation since it connected. */
   #heard = false
 
@@ -102,7 +107,7 @@ export class Conversation {
 
   /** A turn from the gateway. A client's is sent to the agent; one that the agent began is only named. */
   start({ request, interaction, origin, input, thread, attempt }: TurnMessage): void {
-    if (attempt > 1) this.#repeated.add(interaction)
+    this.#repeated.set(interaction, attempt > 1)
     this.#begin({ request, interaction, origin: origin ?? 'client', input }, 0, [])
     if (origin === 'agent') {
       this.#expected = Math.max(this.#expected - 1, 0)
@@ -176,8 +181,9 @@ export class Conversation {
   async message(said: Message): Promise<void> {
     this.#heard = true
     const turn = await this.#current()
-    if (!turn || (turn.origin === 'client' && this.#isOver(said.request, turn)))
-      return this.#outlet.dropped('late', said.request)
+    const over = turn?.origin === 'client' && (await this.#isOver(said.request, turn))
+    if (!turn || over || turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
+    if (!this.#speaks(turn, said.request)) return this.#outlet.dropped('late', said.request)
     if (!turn.answer.has(said.id)) {
       if (this.#past.holds(said)) {
         if (said.request === turn.request && turn.doubtful.length < MOST_DOUBTFUL) turn.doubtful.push(said)
@@ -185,16 +191,31 @@ export class Conversation {
       }
       if (this.#past.continues(said)) return this.#outlet.dropped('late', said.request)
     }
+    if (turn.speaker === '' && this.#names(turn, said.request)) turn.speaker = said.request
     this.#say(...turn.answer.update(said))
   }
 
+  #names = ({ interaction }: Turn, request: string): boolean =>
+    isRequestId(request) && interactionOf(request) === interaction
+
+  /** A prompt that was sent twice may be answered twice: whoever began to answer goes on. */
+  #speaks(turn: Turn, request: string): boolean {
+    return turn.speaker === '' || turn.speaker === request || !this.#names(turn, request)
+  }
+
   /** Whether words under this request can only be of a turn that was cancelled, or of a second answer to an older prompt. */
-  #isOver(request: string, { interaction }: Turn): boolean {
-    if (request === '' || !isRequestId(request)) return false
-    return (
-      request === this.#stopped ||
-      (interactionOf(request) !== interaction && this.#repeated.has(interactionOf(request)))
-    )
+  async #isOver(request: string, { interaction }: Turn): Promise<boolean> {
+    if (!isRequestId(request)) return false
+    if (request === this.#stopped) return true
+    const named = interactionOf(request)
+    return named !== interaction && (await this.#wasRepeated(named))
+  }
+
+  async #wasRepeated(interaction: InteractionId): Promise<boolean> {
+    const known = this.#repeated.get(interaction) ?? (await this.#outlet.wasRepeated(interaction))
+    if (this.#repeated.size >= MOST_REPEATED) this.#repeated.clear()
+    this.#repeated.set(interaction, known)
+    return known
   }
 
   /** `chat_response…`: the words of agents that know neither threads nor entries. */
@@ -216,6 +237,7 @@ export class Conversation {
     } else {
       if (isRequestId(request) && interactionOf(request) !== turn.interaction)
         return this.#outlet.dropped('older', request)
+      if (!this.#speaks(turn, request)) return this.#outlet.dropped('older', request)
       if (turn.answer.empty) for (const said of turn.doubtful) this.#say(...turn.answer.update(said))
       if (turn.answer.empty) {
         if (request !== '' && request !== turn.request) return this.#outlet.dropped('older', request)
@@ -302,6 +324,7 @@ export class Conversation {
       outbox: new Outbox(after),
       answer: new Answer(has),
       doubtful: [],
+      speaker: '',
       ended: false,
       resumed: false,
     }

@@ -329,6 +329,8 @@ export class HelixLink implements AgentLink {
         const it = this.station.holds.get(session)
         if (it) giveBack(it, request, delayMs)
       },
+      wasRepeated: async (interaction) =>
+        ((await store.turns.read(interaction).catch(() => undefined))?.attempt ?? 0) > 1,
       dropped: (reason, request) => this.#dropped(reason, request),
     })
     if (resumed) {
