@@ -5,12 +5,16 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Redis } from 'ioredis'
+import { pino } from 'pino'
 import { parse } from 'yaml'
 import { readConfig, SETTINGS } from '../../src/config.js'
+import { startGateway } from '../../src/gateway.js'
 import { findRedis } from '../../src/local/embedded-redis.js'
 import { userFolders } from '../../src/local/folders.js'
 import { freePorts } from '../../src/local/free-port.js'
+import { api, post } from '../support/client.js'
 import { eventually } from '../support/eventually.js'
+import { completed, startRawAgent, text } from '../support/raw-agent.js'
 
 /** What parsing gives. */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
@@ -143,7 +147,7 @@ describe('redis/', () => {
     },
   )
 
-  test('sentinel.conf: a Sentinel starts with it and watches the master that the gateways ask for', async () => {
+  test('sentinel.conf: a Sentinel starts with it and tells a gateway where the master is; a turn goes its way', async () => {
     await using redis = await start('redis.conf')
     await using sentinel = await start('sentinel.conf', redis.port)
     const [environment] = gatewaysOf(VARIANTS[1]![1]).map(([, service]) => service.environment)
@@ -154,14 +158,32 @@ describe('redis/', () => {
     ])
     const set = (await sentinel.client.call('SENTINEL', 'MASTER', master)) as string[]
     expect(set[set.indexOf('quorum') + 1]).toBe('2')
+
+    const REDIS_URL = `redis+sentinel://127.0.0.1:${sentinel.port}/${master}`
+    const config = readConfig({ REDIS_URL, PORT: '0', OPS_PORT: '0', POOLS: 'coder', DRAIN_MS: '1000' })
+    const gateway = await startGateway(config, pino({ level: 'silent' }), 'test')
+    try {
+      const url = `http://127.0.0.1:${gateway.port}`
+      const agent = await startRawAgent({ url, pool: 'coder' })
+      const { interaction } = await post(url, { pool: 'coder' }, 'go')
+      const { request } = await agent.turn()
+      agent.send(request, 1, text('by a Sentinel'), completed)
+      await eventually(async () => {
+        const { body } = await api<{ status: string; text: string }>(url, `/interactions/${interaction}`)
+        return body.status === 'completed' && body.text === 'by a Sentinel'
+      })
+      agent.close()
+    } finally {
+      await gateway.close()
+    }
   })
 
   /** A server with this configuration, its folder, port and names put on this machine. */
   async function start(name: string, master = 0) {
     const [port, bus] = await freePorts(2)
     const dir = mkdtempSync(join(folder, 'server-'))
-    const here = (text: string) =>
-      text
+    const here = (conf: string) =>
+      conf
         .replace(/^dir \/data$/m, `dir ${dir}`)
         .replace('/etc/redis/redis.conf', join(dir, 'redis.conf'))
         .replace('throughline redis 6379', `throughline 127.0.0.1 ${master}`)
@@ -175,7 +197,7 @@ describe('redis/', () => {
     const server = spawn(found.file, args, { stdio: ['ignore', 'pipe', 'inherit'], env, argv0: found.name })
     const gone = once(server, 'exit')
     let said = ''
-    server.stdout.on('data', (text) => (said += String(text)))
+    server.stdout.on('data', (line) => (said += String(line)))
     const client = new Redis(port!, '127.0.0.1', { maxRetriesPerRequest: null })
     client.on('error', () => {}) // until it listens
     await eventually(() => {

@@ -1,42 +1,5 @@
-import { spawnSync } from 'node:child_process'
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { parse } from 'yaml'
 import { createMetrics } from '../../src/observe/metrics.js'
-
-interface Rule {
-  alert?: string
-  record?: string
-  expr: string
-}
-interface Groups {
-  groups: { name: string; rules: Rule[] }[]
-}
-interface Panel {
-  title: string
-  type: string
-  targets?: { expr: string }[]
-}
-
-const root = fileURLToPath(new URL('../../', import.meta.url))
-const read = (path: string) => readFileSync(join(root, path), 'utf8')
-const parsed = <T>(path: string) => parse(read(path)) as T
-const alerts = parsed<Groups>('infra/prometheus/alerts.yaml')
-const connections = parsed<{ spec: Groups }>('k8s/components/hpa-connections/connections.yaml').spec
-const dashboard = JSON.parse(read('k8s/components/monitoring/throughline.json')) as { uid: string; panels: Panel[] }
-const scaler = parsed<{ spec: { triggers: { metadata: { query?: string } }[] } }>(
-  'k8s/components/keda/scaled-object.yaml',
-).spec
-const panels = dashboard.panels.filter(({ type }) => type !== 'row')
-
-const rules = [alerts, connections].flatMap(({ groups }) => groups.flatMap((group) => group.rules))
-const expressions: [string, string][] = [
-  ...rules.map(({ alert, record, expr }): [string, string] => [(alert ?? record)!, expr]),
-  ...panels.flatMap(({ title, targets }) => targets!.map(({ expr }): [string, string] => [`panel ${title}`, expr])),
-  ...scaler.triggers.flatMap(({ metadata }): [string, string][] => (metadata.query ? [['KEDA', metadata.query]] : [])),
-]
+import { alerts, dashboard, expressions, parsed, read, rules, type Groups } from './expressions.js'
 
 /** Of redis_exporter, seen in the output of its version 1.45 (Debian 12). */
 const FOREIGN = [
@@ -130,47 +93,4 @@ test('every alert has its cure in docs/operations.md, and a test of its own', ()
 test('the dashboard answers its three questions', () => {
   const rows = dashboard.panels.filter(({ type }) => type === 'row').map(({ title }) => title)
   expect(rows).toEqual(['Is it healthy?', 'Who is stuck?', 'Why is it slow?'])
-})
-
-const hasPromtool = !spawnSync('promtool', ['--version']).error
-const checking = hasPromtool ? test : test.skip
-const skipped = hasPromtool ? '' : ' (skipped: no promtool)'
-const promtool = (cwd: string, ...args: string[]) => spawnSync('promtool', args, { cwd, encoding: 'utf8' })
-const prometheus = join(root, 'infra/prometheus')
-
-checking(`promtool: the configuration and the rules are sound${skipped}`, () => {
-  expect(promtool(prometheus, 'check', 'config', 'prometheus.yaml')).toMatchObject({ status: 0 })
-})
-
-checking(`promtool: each alert fires when it should${skipped}`, () => {
-  expect(promtool(prometheus, 'test', 'rules', 'alerts.test.yaml')).toMatchObject({ status: 0 })
-})
-
-checking(`promtool: an alert that does not fire is found; so is an expression that does not parse${skipped}`, () => {
-  const folder = mkdtempSync(join(tmpdir(), 'throughline-alerts-'))
-  try {
-    cpSync(prometheus, folder, { recursive: true })
-    const file = join(folder, 'alerts.yaml')
-    const rules = read('infra/prometheus/alerts.yaml')
-    writeFileSync(file, rules.replace('sweep_age_seconds{job="throughline-ops"}) > 60', '$&0'))
-    expect(promtool(folder, 'test', 'rules', 'alerts.test.yaml').status).not.toBe(0)
-    writeFileSync(file, rules.replace('redis_up == 0', 'redis_up = 0'))
-    expect(promtool(folder, 'check', 'config', 'prometheus.yaml').status).not.toBe(0)
-  } finally {
-    rmSync(folder, { recursive: true })
-  }
-})
-
-checking(`promtool: panels, records and KEDA’s query parse${skipped}`, () => {
-  const folder = mkdtempSync(join(tmpdir(), 'throughline-panels-'))
-  try {
-    const asRules = expressions.map(([, expr], i) => ({
-      record: `panel_${i}`,
-      expr: expr.replaceAll('$__rate_interval', '5m'),
-    }))
-    writeFileSync(join(folder, 'panels.yaml'), JSON.stringify({ groups: [{ name: 'panels', rules: asRules }] }))
-    expect(promtool(folder, 'check', 'rules', 'panels.yaml')).toMatchObject({ status: 0 })
-  } finally {
-    rmSync(folder, { recursive: true })
-  }
 })
