@@ -104,7 +104,7 @@ test('a cancel stops its handler, and the session goes on', async () => {
   const next = watch(net.url(0), (await post(net.url(0), { session }, 'Still there?')).interaction)
   await next.done
   expect(outputText(next.turn)).toBe(answerTo('Still there?'))
-  expect(net.logged('late_event_fenced').length).toBe(0) // it says nothing more of what was cancelled
+  expect(net.logged('late_event_fenced').length).toBeLessThanOrEqual(1) // what crossed the cancel on its way, and nothing more
   expect(agent.stderr).toBe('')
 })
 

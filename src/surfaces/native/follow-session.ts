@@ -54,10 +54,12 @@ export function sessionStreamRoutes(parts: NativeParts): Routes {
         const after = sessionCursor(session, cursorText(req))
         const stream = viewerOf(parts, call, req, res)
         try {
-          const all = await core.followSession(await readerOf(core, call), session, after, stream.signal)
+          const reader = await readerOf(core, call)
+          const all = (await core.followSession(reader, session, after, stream.signal))[Symbol.asyncIterator]()
+          let next = await all.next() // its place: whoever sees the stream open may post, and must see what comes of it
           stream.open()
           await stream.write([retryFrame(limits)])
-          for await (const said of all) await stream.write(frames(session, said))
+          for (; !next.done; next = await all.next()) await stream.write(frames(session, next.value))
           if (stream.leaving) return await sendElsewhere(stream)
           if (stream.signal.aborted) return
           await stream.write([frame({ event: 'done', data: { session } })])
