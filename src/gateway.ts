@@ -32,7 +32,7 @@ import { httpServer } from './surfaces/http/server.js'
 import { nativeDescription } from './surfaces/native/document.js'
 import { nativeSurface } from './surfaces/native/router.js'
 import { openAiSurface } from './surfaces/openai/router.js'
-import { opsApp } from './surfaces/ops/server.js'
+import { opsApp, type Check } from './surfaces/ops/server.js'
 import { startWebhooks } from './surfaces/webhooks/door.js'
 
 export { RedisRequired } from './store/require-redis.js'
@@ -184,6 +184,19 @@ export async function startGateway(config: Config, log: Logger, version: string)
     closers.push(() => replica.stop())
 
     const probeAgeMs = () => store.bus.probeAgeMs
+    const checks: Record<string, Check> = {
+      redis: () => (store.db.available ? null : 'Redis is not connected; check REDIS_URL and the Redis server'),
+      bus: () =>
+        probeAgeMs() < PROBES_MISSED * config.store.probeEveryMs
+          ? null
+          : `pub/sub has not delivered for ${Math.round(probeAgeMs() / 1000)} s; check the Redis server`,
+      replica: () => (state.draining ? 'draining' : null),
+    }
+    async function ofPools(count: (pool: string) => Promise<number>): Promise<Map<string, number>> {
+      if (!store.db.available) return new Map()
+      const pools = [...config.core.pools, ...(await store.pools.known()).map(({ name }) => name)]
+      return new Map(await Promise.all(pools.map(async (pool) => [pool, await count(pool)] as const)))
+    }
     metrics.watch({
       agents: () => links.all.length,
       leases: () => links.leases,
@@ -191,20 +204,11 @@ export async function startGateway(config: Config, log: Logger, version: string)
       channels: () => store.bus.channels,
       busProbeAge: () => probeAgeMs() / 1000,
       sweepAge: () => (clock.now() - state.lastSweepAt) / 1000,
+      ready: () => Object.values(checks).every((check) => check() === null),
+      waiting: () => ofPools((pool) => store.pools.pendingCount(pool)),
+      agentsOfPools: () => ofPools((pool) => store.pools.agentCount(pool, clock.now())),
     })
-    const ops = createServer(
-      opsApp({
-        registry: metrics.registry,
-        checks: {
-          redis: () => (store.db.available ? null : 'Redis is not connected; check REDIS_URL and the Redis server'),
-          bus: () =>
-            probeAgeMs() < PROBES_MISSED * config.store.probeEveryMs
-              ? null
-              : `pub/sub has not delivered for ${Math.round(probeAgeMs() / 1000)} s; check the Redis server`,
-          replica: () => (state.draining ? 'draining' : null),
-        },
-      }),
-    )
+    const ops = createServer(opsApp({ registry: metrics.registry, checks }))
     closers.push(() => closed(ops))
 
     await listen(server, config.http.port, config.http.host)

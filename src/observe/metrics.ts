@@ -13,6 +13,12 @@ export interface Readings {
   busProbeAge(): number
   /** Seconds since any replica last swept, as this replica last saw it. */
   sweepAge(): number
+  /** Whether `/readyz` says yes. */
+  ready(): boolean
+  /** Sessions in each pool's line; the same at every replica. Fails with Redis away. */
+  waiting(): Promise<Map<string, number>>
+  /** Agents connected for each pool, at whatever replica. Fails with Redis away. */
+  agentsOfPools(): Promise<Map<string, number>>
 }
 
 /** The replica's Prometheus registry. Labels take few values; ids belong into log lines. */
@@ -131,6 +137,22 @@ export function createMetrics() {
       gauge('throughline_bus_channels', 'Channels subscribed', readings.channels)
       gauge('throughline_bus_probe_age_seconds', 'Since the bus last delivered', readings.busProbeAge)
       gauge('throughline_sweep_age_seconds', 'Since any replica last swept', readings.sweepAge)
+      gauge('throughline_ready', 'Whether this replica may get traffic: 1 or 0', () => Number(readings.ready()))
+
+      const perPool = (name: string, help: string, read: () => Promise<Map<string, number>>) =>
+        new Gauge({
+          name,
+          help: `${help}; the same at every replica, absent while Redis is away`,
+          labelNames: ['pool'],
+          registers,
+          async collect() {
+            const pools = await read().catch(() => new Map<string, number>()) // a scrape must answer when Redis does not
+            this.reset()
+            for (const [pool, value] of pools) this.set({ pool }, value)
+          },
+        })
+      perPool('throughline_pool_waiting', 'Sessions that wait for an agent of the pool', readings.waiting)
+      perPool('throughline_pool_agents', 'Agents connected for the pool', readings.agentsOfPools)
     },
   }
 }

@@ -171,6 +171,11 @@ export class Pools {
     return this.#db.run((redis) => redis.zcard(this.#keys.pending(pool)))
   }
 
+  /** Agents of the pool that are here, as `place.agents`. */
+  async agentCount(pool: string, nowMs: number): Promise<number> {
+    return this.#db.run((redis) => redis.zcount(this.#keys.agents(pool), nowMs, '+inf'))
+  }
+
   /** Wakes every replica that has agents of the pool. */
   async wake(pool: string): Promise<void> {
     await this.#db.run((redis) => redis.spublish(this.#keys.poolWake(pool), ''))

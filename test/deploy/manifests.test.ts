@@ -1,16 +1,16 @@
-import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseEnv } from 'node:util'
-import { parse } from 'yaml'
 import { readConfig, SETTINGS } from '../../src/config.js'
 import { mistakesIn, readDocuments, type Manifest } from './manifests.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const base = `${root}k8s/base`
-const documents = readdirSync(base)
-  .filter((name) => name.endsWith('.yaml') && name !== 'kustomization.yaml')
-  .flatMap((name) => readDocuments(readFileSync(`${base}/${name}`, 'utf8')))
+const documents = readFolder(base)
+const rooms = ['components', 'overlays'].flatMap((room) =>
+  readdirSync(`${root}k8s/${room}`).map((it) => `${room}/${it}`),
+)
+const others = rooms.flatMap((room) => readFolder(`${root}k8s/${room}`))
 const env = parseEnv(readFileSync(`${base}/config.env`, 'utf8')) as Record<string, string>
 const pod = of('Deployment').spec.template.spec
 const container = pod.containers[0]
@@ -20,7 +20,14 @@ const container = pod.containers[0]
 type Loose = any
 
 function of(kind: string): Loose {
-  return documents.find((it) => it.kind === kind)
+  return [...documents, ...others].find((it) => it.kind === kind)
+}
+
+/** Whole documents; patches and kustomizations show in what they make: overlays.test.ts. */
+function readFolder(folder: string): Manifest[] {
+  return readdirSync(folder)
+    .filter((name) => /(?<!kustomization|\.patch)\.yaml$/.test(name))
+    .flatMap((name) => readDocuments(readFileSync(`${folder}/${name}`, 'utf8')))
 }
 
 test('every manifest has the fields and types that Kubernetes knows', () => {
@@ -33,6 +40,22 @@ test('every manifest has the fields and types that Kubernetes knows', () => {
     'Service',
   ])
   expect(mistakesIn(documents)).toEqual([])
+})
+
+test('so has what components and overlays add, of Kubernetes, Gateway API, KEDA and the Prometheus operator', () => {
+  expect(new Set(others.map(({ kind }) => kind))).toEqual(
+    new Set([
+      'HTTPRoute',
+      'Ingress',
+      'Namespace',
+      'PrometheusRule',
+      'ScaledObject',
+      'Service',
+      'ServiceMonitor',
+      'StatefulSet',
+    ]),
+  )
+  expect(mistakesIn(others)).toEqual([])
 })
 
 const planted: [string, string, (it: Loose) => void][] = [
@@ -49,6 +72,18 @@ const planted: [string, string, (it: Loose) => void][] = [
   ['a port without a number', 'Service', (it) => delete it.spec.ports[0].port],
   ['a rule of another kind', 'NetworkPolicy', (it) => (it.spec.ingress[0].to = [])],
   ['a misspelt policy', 'PodDisruptionBudget', (it) => (it.spec.unhealthyPodEvictionPolicies = 'AlwaysAllow')],
+  ['a misspelt time-out', 'HTTPRoute', (it) => (it.spec.rules[0].timeouts = { requests: '0s' })],
+  ['text for a port', 'HTTPRoute', (it) => (it.spec.rules[0].backendRefs[0].port = 'http')],
+  ['a bad way to match', 'HTTPRoute', (it) => (it.spec.rules[0].matches[0].path.type = 'Prefix')],
+  ['a missing path type', 'Ingress', (it) => delete it.spec.rules[0].http.paths[0].pathType],
+  ['a number for a duration', 'ServiceMonitor', (it) => (it.spec.endpoints[0].interval = 15)],
+  ['a missing selector', 'ServiceMonitor', (it) => delete it.spec.selector],
+  ['a rule without an expression', 'PrometheusRule', (it) => delete it.spec.groups[0].rules[0].expr],
+  ['a number for text', 'ScaledObject', (it) => (it.spec.triggers[0].metadata.value = 70)],
+  ['a target without a name', 'ScaledObject', (it) => delete it.spec.scaleTargetRef.name],
+  ['a trigger without a type', 'ScaledObject', (it) => delete it.spec.triggers[1].type],
+  ['a wrong API version', 'ScaledObject', (it) => (it.apiVersion = 'keda.sh/v1')],
+  ['a volume without a claim', 'StatefulSet', (it) => (it.spec.volumeClaimTemplates[0].spec.resource = {})],
 ]
 
 test.each(planted)('the check finds %s in a %s', (_what, kind, spoil) => {
@@ -94,32 +129,26 @@ test('selectors, targets and the heap fit the pods', () => {
   expect(heap).toBeLessThanOrEqual(parseInt(container.resources.limits.memory) * 0.75)
 })
 
-test('compose gives a replica the time to drain, too', () => {
-  const compose = parse(readFileSync(`${root}infra/compose.yaml`, 'utf8'), { merge: true }) as Loose
-  const gateways = Object.entries<Loose>(compose.services).filter(([name]) => name.startsWith('gateway-'))
-  expect(gateways).toHaveLength(3)
-  for (const [, service] of gateways) {
-    expect(parseInt(service.stop_grace_period)).toBeGreaterThan(Number(SETTINGS.DRAIN_MS.default) / 1000)
-    expect(Object.keys(service.environment).filter((name) => !(name in SETTINGS))).toEqual([])
-  }
+test('a pod rolls without a gap and has no more rights than it needs', () => {
+  expect(of('Deployment').spec).toMatchObject({
+    minReadySeconds: 10,
+    strategy: { rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } },
+  })
+  expect(pod.automountServiceAccountToken).toBe(false)
+  expect(pod.securityContext).toMatchObject({ runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } })
+  expect(container.securityContext).toEqual({
+    allowPrivilegeEscalation: false,
+    readOnlyRootFilesystem: true,
+    capabilities: { drop: ['ALL'] },
+  })
+  expect(container.resources.limits).not.toHaveProperty('cpu')
 })
 
-test('compose builds the image once and runs it everywhere', () => {
-  const compose = parse(readFileSync(`${root}infra/compose.yaml`, 'utf8'), { merge: true }) as Loose
-  const ours = Object.values<Loose>(compose.services).filter(({ image }) => image.startsWith('throughline'))
-  expect(new Set(ours.map(({ image }) => image)).size).toBe(1)
-  expect(ours.filter(({ build }) => build)).toHaveLength(1)
-})
-
-const hasKubectl = !spawnSync('kubectl', ['version', '--client']).error
-
-;(hasKubectl ? test : test.skip)(`the base renders and is sound${hasKubectl ? '' : ' (skipped: no kubectl)'}`, () => {
-  const { stdout, stderr } = spawnSync('kubectl', ['kustomize', base], { encoding: 'utf8' })
-  expect(stderr).toBe('')
-  const rendered = readDocuments(stdout)
-  expect(mistakesIn(rendered)).toEqual([])
-  const config = rendered.find(({ kind }) => kind === 'ConfigMap') as Loose
-  const deployment = rendered.find(({ kind }) => kind === 'Deployment') as Loose
-  expect(config.data).toEqual(env)
-  expect(deployment.spec.template.spec.containers[0].envFrom[0].configMapRef.name).toBe(config.metadata.name)
+test('only readiness asks for Redis; every probe asks the ops port', () => {
+  const probes = ['startupProbe', 'livenessProbe', 'readinessProbe'].map((name) => container[name].httpGet)
+  expect(probes).toEqual([
+    { path: '/livez', port: 'ops' },
+    { path: '/livez', port: 'ops' },
+    { path: '/readyz', port: 'ops' },
+  ])
 })

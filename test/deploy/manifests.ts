@@ -13,10 +13,20 @@ export const readDocuments = (text: string): Manifest[] =>
     return it.toJS() as Manifest
   })
 
+/** Kinds that are not Kubernetes' own: the packages that know them. */
+const PACKAGES: Record<string, string> = {
+  'gateway.networking.k8s.io': '@kubernetes-models/gateway-api',
+  'keda.sh': '@kubernetes-models/keda',
+  'monitoring.coreos.com': '@kubernetes-models/prometheus-operator',
+}
+
 function moduleOf(apiVersion: string): string {
   const [group, version] = apiVersion.includes('/') ? apiVersion.split('/') : ['', apiVersion]
-  return ['kubernetes-models', group, version].filter(Boolean).join('/')
+  return [PACKAGES[group!] ?? 'kubernetes-models', group, version].filter(Boolean).join('/')
 }
+
+/** Files of packages and of the language, read once for all checks of a run. */
+const sources = new Map<string, ts.SourceFile | undefined>()
 
 /** What the compiler says when each document is a literal of its kind's type. One document may show only its first mistake. */
 export function mistakesIn(documents: Manifest[]): string[] {
@@ -39,8 +49,11 @@ export const d${i}: T${i} = ${JSON.stringify(it)}`,
   const host = ts.createCompilerHost(options)
   const { fileExists, getSourceFile } = host
   host.fileExists = (name) => name === file || fileExists(name)
-  host.getSourceFile = (name, version) =>
-    name === file ? ts.createSourceFile(name, source, version) : getSourceFile(name, version)
+  host.getSourceFile = (name, version) => {
+    if (name === file) return ts.createSourceFile(name, source, version)
+    if (!sources.has(name)) sources.set(name, getSourceFile(name, version))
+    return sources.get(name)
+  }
   return ts
     .getPreEmitDiagnostics(ts.createProgram([file], options, host))
     .map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))
