@@ -53,6 +53,7 @@ test('Zed agents through kills of replicas at random: every turn ends once, with
       HELIX_READY_MS: '1000',
       HELIX_BOUNCE_MS: '100',
       AGENT_SILENT_MS: '3000',
+      TOOL_LIMIT_MS: '8000', // a tool call whose end was lost looks like one that runs
       MAX_ATTEMPTS: '5',
       AGENT_GRACE_MS: '8000',
       SWEEP_EVERY_MS: '500',
