@@ -146,7 +146,11 @@ test('Zed agents through kills of replicas at random: every turn ends once, with
       const own = turn.output.filter(({ text }) => text.includes(turn.input))
       if (own.length < turn.output.length) counts.withLate++ // another turn lost these to a kill, and they were told again
       for (const late of turn.output.filter((entry) => !own.includes(entry)))
-        if (!agent.runs.some((run) => !runs.includes(run) && run.entries.some((entry) => entry.content.startsWith(late.text))))
+        if (
+          !agent.runs.some(
+            (run) => !runs.includes(run) && run.entries.some((entry) => entry.content.startsWith(late.text)),
+          )
+        )
           wrong.push({ late, turn: turn.input })
       if (runs.some((run) => same(run, own))) counts.exact++
       else if (turn.status !== 'completed' && (own.length === 0 || runs.some((run) => begins(run, own))))
