@@ -1,5 +1,6 @@
 import type { Entry } from '../protocol/fold.js'
 import type { InteractionId, SessionId } from '../protocol/ids.js'
+import type { Interaction } from '../protocol/views.js'
 import { hold } from './deliver.js'
 import type { Hold, Station } from './links.js'
 import { newInteractionId, newName, newSessionId } from './mint.js'
@@ -81,15 +82,20 @@ export async function takeSession(parts: Parts, station: Station, session: Sessi
 /** Turns that are looked through for entries of the past. */
 const PAST_TURNS = 200
 
-/** What the last turns of a session hold, oldest first; without the one named. */
-export async function pastEntries(
+/** An earlier turn of a session. */
+export interface PastTurn extends Pick<Interaction, 'id' | 'origin' | 'attempt'> {
+  entries: readonly Entry[]
+}
+
+/** The last turns of a session and what they hold, oldest first; without the one named. */
+export async function pastTurns(
   { store }: Pick<Parts, 'store'>,
   session: SessionId,
   but: InteractionId | '',
-): Promise<Entry[][]> {
+): Promise<PastTurn[]> {
   const ids = (await store.sessions.interactions(session)).slice(-PAST_TURNS).filter((id) => id !== but)
-  const past: Entry[][] = []
-  for (const turn of await store.turns.readMany(ids))
-    past.push(turn.output ?? (turn.tip > 0 ? (await foldLog(store.log, turn.id)).entries : []))
+  const past: PastTurn[] = []
+  for (const { id, origin, attempt, output, tip } of await store.turns.readMany(ids))
+    past.push({ id, origin, attempt, entries: output ?? (tip > 0 ? (await foldLog(store.log, id)).entries : []) })
   return past
 }

@@ -66,6 +66,7 @@ export function drop(station: Station, it: Hold): void {
 /** Level-triggered: reads the truth of a session and does what is due. Doing it again does nothing more. */
 async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> {
   const { store, settings, observe } = parts
+  if (station.link.ending && it.request === '') return // the next turn goes over the agent's next connection
   if (await isEarly(parts, it)) return
   const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
   const answer = await store.turns.dispatch(it.session, {

@@ -13,6 +13,8 @@ export interface AgentLink {
   readonly pool: string | null
   /** Whether the agent says of each turn that it has arrived; where it does not, sending is all that can be done. */
   readonly confirms: boolean
+  /** The connection is being closed: what it says is still heard, what it is told may not arrive. */
+  readonly ending?: boolean
   turn(message: TurnMessage): void
   /** Everything up to event `after` of this request is in the log. */
   ack(request: RequestId, after: number): void

@@ -19,6 +19,7 @@ export function keysOf(prefix: string) {
     lease: (session: SessionId) => `${sessionBase(session)}lease`,
     interactions: (session: SessionId) => `${sessionBase(session)}interactions`,
     runs: (session: SessionId) => `${sessionBase(session)}runs`,
+    overheard: (session: SessionId) => `${sessionBase(session)}overheard`,
     interaction: (id: InteractionId) => `${sessionBase(sessionOf(id))}interaction:${id}`,
     log: (id: InteractionId) => `${sessionBase(sessionOf(id))}log:${id}`,
     /** Channel: every batch that is appended to a log of the session. */

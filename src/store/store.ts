@@ -4,6 +4,7 @@ import { keysOf, type Keys } from './keys.js'
 import { Leases } from './leases.js'
 import { Log } from './log.js'
 import { OnceIndex } from './once.js'
+import { Overheard } from './overheard.js'
 import { Pools } from './pools.js'
 import { Database, type Connection } from './redis.js'
 import { Replicas } from './replicas.js'
@@ -38,6 +39,7 @@ export interface Store {
   pools: Pools
   deadlines: DeadlineIndex
   threads: Threads
+  overheard: Overheard
   replicas: Replicas
   once: OnceIndex
   bus: Bus
@@ -63,6 +65,7 @@ export function openStore(
     pools: new Pools(db, scripts, keys, settings.sessionTtlMs, settings.leaseTtlMs * 2),
     deadlines: new DeadlineIndex(db, keys, settings.sessionTtlMs),
     threads: new Threads(db, keys, settings.sessionTtlMs),
+    overheard: new Overheard(db, keys, settings.sessionTtlMs),
     replicas: new Replicas(db, keys, settings.replicaTtlMs),
     once: new OnceIndex(db, keys),
     bus: new Bus(

@@ -1,9 +1,10 @@
 import { Redis } from 'ioredis'
 import { newInteractionId, newSessionId } from '../../src/core/mint.js'
-import { sessionOf } from '../../src/protocol/ids.js'
+import { sessionOf, type SessionId } from '../../src/protocol/ids.js'
 import { keysOf, type Keys } from '../../src/store/keys.js'
 import { api, post, watch } from '../support/client.js'
 import { eventually } from '../support/eventually.js'
+import { startHelixAgent } from '../support/helix-agent.js'
 import { keysLike, startNetwork, type Network } from '../support/network.js'
 import { completed, text } from '../support/raw-agent.js'
 import { secret } from '../support/receiver.js'
@@ -36,6 +37,7 @@ const KINDS: Record<keyof Keys, ((keys: Keys) => string) | 'channel' | 'no key'>
   lease: (keys) => keys.lease(session),
   interactions: (keys) => keys.interactions(session),
   runs: (keys) => keys.runs(session),
+  overheard: (keys) => keys.overheard(session),
   interaction: (keys) => keys.interaction(id),
   log: (keys) => keys.log(id),
   live: 'channel',
@@ -171,6 +173,23 @@ async function everything(net: Network): Promise<void> {
   const last = await bea.turn(0)
   bea.send(last.request, 1, text('hi'), completed)
   await chat.text()
+
+  const { body: named } = await api<{ id: SessionId }>(net.url(0), '/sessions', { pool: 'coder' })
+  await using zed = await startHelixAgent({ url: net.url(0), session: named.id })
+  zed.say('agent_ready', { agent_name: 'zed-connection', thread_id: null })
+  const stopped = await post(net.url(0), { session: named.id }, 'stopped in the middle')
+  const prompt = await zed.command('chat_message')
+  zed.text('Z-1', '1', 'half of', prompt['request_id'])
+  await eventually(async () => (await net.redis.xlen(keysOf(net.prefix).log(stopped.interaction))) > 2)
+  await api(net.url(0), `/interactions/${stopped.interaction}/cancel`, {})
+  await zed.command('cancel_current_turn')
+  await post(net.url(0), { session: named.id }, 'the next one')
+  zed.say('turn_cancelled', { request_id: prompt['request_id'], status: 'cancelled' })
+  const next = await zed.command('chat_message', 1)
+  zed.text('Z-1', '1', 'half of an answer', prompt['request_id'])
+  zed.text('Z-1', '4', 'done', next['request_id'])
+  zed.completed('Z-1', next['request_id'])
+  await eventually(async () => (await net.redis.exists(keysOf(net.prefix).overheard(named.id))) === 1)
 }
 
 const released = (net: Network, session: string) =>
@@ -188,6 +207,7 @@ test('every key of a session, of a pool, of an owner and of a shard shares its s
     keys.queue(session),
     keys.lease(session),
     keys.interactions(session),
+    keys.overheard(session),
     keys.interaction(id),
     keys.log(id),
     keys.live(session),

@@ -16,7 +16,7 @@ local at = clock()
 local function interaction_key(id) return base .. 'interaction:' .. id end
 local function log_key(id) return base .. 'log:' .. id end
 local queue, lease, history = base .. 'queue', base .. 'lease', base .. 'interactions'
-local runs = base .. 'runs'
+local runs, overheard = base .. 'runs', base .. 'overheard'
 
 local function get(key, field) return redis.call('HGET', key, field) or '' end
 local function number(key, field) return tonumber(redis.call('HGET', key, field) or '0') end
@@ -31,6 +31,7 @@ local function touch()
   redis.call('PEXPIRE', history, session_ttl)
   redis.call('PEXPIRE', queue, session_ttl)
   redis.call('PEXPIRE', runs, session_ttl)
+  redis.call('PEXPIRE', overheard, session_ttl)
   for _, id in ipairs(redis.call('LRANGE', history, 0, -1)) do
     redis.call('PEXPIRE', interaction_key(id), session_ttl)
     if get(interaction_key(id), 'sealedAt') == '' then redis.call('PEXPIRE', log_key(id), session_ttl) end

@@ -16,7 +16,7 @@ for _, id in ipairs(redis.call('LRANGE', history, 0, -1)) do
   redis.call('PEXPIRE', interaction_key(id), 60000)
   redis.call('PEXPIRE', log_key(id), 60000)
 end
-redis.call('DEL', session, lease, history, runs)
+redis.call('DEL', session, lease, history, runs, overheard)
 wake()
 redis.call('SPUBLISH', base .. 'live', '{}') -- look: who follows the session finds it gone
 return answer

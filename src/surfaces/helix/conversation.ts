@@ -2,10 +2,19 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { CancelMessage, TurnMessage } from '../../protocol/agent-wire.js'
 import type { AgentEvent } from '../../protocol/events.js'
 import type { Entry } from '../../protocol/fold.js'
-import { interactionOf, isRequestId, type InteractionId, type RequestId, type SessionId } from '../../protocol/ids.js'
+import {
+  attemptOf,
+  interactionOf,
+  isRequestId,
+  requestOf,
+  sessionOf,
+  type InteractionId,
+  type RequestId,
+  type SessionId,
+} from '../../protocol/ids.js'
 import { Outbox, type Window } from '../../protocol/outbox.js'
 import { Answer } from './answer.js'
-import type { Past } from './past.js'
+import { brief, type Known, type Past } from './past.js'
 import type { HelixCommand, HelixEvent, Message } from './wire.js'
 
 /** What a conversation asks of its connection. */
@@ -13,16 +22,26 @@ export interface Outlet {
   window: Window
   /** First pause before a prompt that was ended without an answer is sent again, ms; doubles each time. */
   bounceMs: number
+  /** Silence after which a prompt that may be lost is sent again, ms. */
+  quietMs: number
   send(command: HelixCommand): void
   /** Runs it once the agent is ready for commands. */
   whenReady(say: () => void): void
   push(request: RequestId, first: number, events: AgentEvent[]): void
   giveBack(request: RequestId, delayMs: number): void
-  /** Whether a turn of this session was handed to the agent more than once. */
-  wasRepeated(interaction: InteractionId): Promise<boolean>
+  /** What an earlier turn's record says of words that come under its name now. */
+  fate(interaction: InteractionId): Promise<Fate>
+  /** Keeps for later connections what was told of a turn that is over. */
+  overheard(entry: string, known: Known): void
   /** Counts what is not shown: `replay` an earlier turn has it, `late` its turn is over, `older` it is about another turn. */
   dropped(reason: 'replay' | 'late' | 'older', request: string): void
 }
+
+/**
+ * Of an earlier turn: its prompt was handed to the agent more than once (`repeated`), so the agent may answer it twice, and
+ * the first answer is the one; or it ended without the agent (`stopped`), who may still be at it; or neither (`done`).
+ */
+export type Fate = 'repeated' | 'stopped' | 'done'
 
 interface Turn {
   request: RequestId
@@ -34,8 +53,13 @@ interface Turn {
   answer: Answer
   /** Taken for a replay, though it came under this turn's own request. Its answer after all, if there is no other. */
   doubtful: Message[]
-  /** The delivery under whose request the answer began: a second answer to the same prompt is none. */
+  /**
+   * The delivery under whose request the answer began: a second answer to the same prompt is none. Of a turn that the agent
+   * began: the request that its words carry, which is that of an earlier prompt.
+   */
   speaker: string
+  /** The earlier delivery under which the agent has the prompt, '' when it was sent under this request. */
+  askedAs: string
   ended: boolean
   /** Begun on an earlier connection: whether the agent still has it is not known. */
   resumed: boolean
@@ -47,7 +71,11 @@ const CANCEL_MS = 3000
 const NAMING_MS = 5000
 const MOST_BOUNCE_MS = 30_000
 const MOST_DOUBTFUL = 200
-const MOST_REPEATED = 1000
+const MOST_FATES = 1000
+/** Deliveries of one prompt that the agent is asked about. */
+const MOST_DELIVERIES = 5
+/** How many prompts back the words of a person at the agent may be tagged. */
+export const MOST_RECENT = 2
 
 /**
  * One session as a Helix agent's connection sees it. The agent neither numbers nor acknowledges: here its whole contents
@@ -67,20 +95,28 @@ export class Conversation {
   /** Turns that the agent has begun and that are not named yet. */
   #expected = 0
   #named = (): void => {}
-  #cancelling: { request: string; done: Promise<unknown>; confirm: () => void } | null = null
-  #asked = ''
+  /** A cancel that the agent has not confirmed, by the deliveries of the turn. */
+  #cancelling: { open: Set<string>; done: Promise<unknown>; confirm: () => void } | null = null
+  /** Deliveries of a turn past its deadline of which the agent has not said yet whether it is at them. */
+  #asked = new Set<string>()
   #lastSent = ''
   #bounces = { interaction: '', count: 0 }
   /** The last prompt of a client. */
   #prompted = { request: '', input: '' }
-  /** The last request that was cancelled, until the agent says that it has ended. */
-  #stopped = ''
-  /** Whether a turn's prompt was sent more than once: the agent may answer it twice, and the first answer is the one. */
-  readonly #repeated = new Map<InteractionId, boolean>()
+  /** The clients' turns whose prompts the agent had last. */
+  #recent: InteractionId[]
+  /** The prompt that stepped back for what a person typed. The agent has it, unless it bounced it: it waits there as well. */
+  #aside: { interaction: InteractionId; request: string; bounced: boolean } | null = null
+  readonly #fates = new Map<InteractionId, Fate>()
   /** The agent has been heard of this conversation since it connected. */
   #heard = false
 
-  constructor(session: { id: SessionId; pool: string; thread: string; agentName: string }, past: Past, outlet: Outlet) {
+  constructor(
+    session: { id: SessionId; pool: string; thread: string; agentName: string; recent: InteractionId[] },
+    past: Past,
+    outlet: Outlet,
+  ) {
+    this.#recent = session.recent
     this.session = session.id
     this.pool = session.pool
     this.thread = session.thread
@@ -107,14 +143,28 @@ export class Conversation {
 
   /** A turn from the gateway. A client's is sent to the agent; one that the agent began is only named. */
   start({ request, interaction, origin, input, thread, attempt }: TurnMessage): void {
-    this.#repeated.set(interaction, attempt > 1)
+    this.#fates.set(interaction, attempt > 1 ? 'repeated' : 'done')
     this.#begin({ request, interaction, origin: origin ?? 'client', input }, 0, [])
     if (origin === 'agent') {
       this.#expected = Math.max(this.#expected - 1, 0)
       if (this.thread !== '' && this.thread !== thread) this.#say({ type: 'thread', thread: this.thread })
       return this.#named()
     }
-    this.#outlet.whenReady(() => void this.#prompt(request, thread))
+    const aside = this.#aside
+    this.#aside = null
+    if (aside?.interaction !== interaction || aside.bounced)
+      return this.#outlet.whenReady(() => void this.#prompt(request, thread))
+    this.#turn!.askedAs = aside.request
+    this.#named()
+    setTimeout(() => this.#promptAnew(request), this.#outlet.quietMs).unref()
+  }
+
+  /** The agent has this prompt from an earlier delivery, but has bounced it by now, or has not begun to answer. */
+  #promptAnew(request: RequestId): void {
+    const turn = this.#turn
+    if (turn?.request !== request || turn.ended || !turn.answer.empty || turn.askedAs === '') return
+    turn.askedAs = ''
+    this.#outlet.whenReady(() => void this.#prompt(request, this.thread || null))
   }
 
   /** The turn that the agent has in hand from an earlier connection, of which the log has `after` events of the agent. */
@@ -125,7 +175,9 @@ export class Conversation {
   ): void {
     this.#begin(turn, after, entries)
     this.#turn!.resumed = true
+    if (turn.origin === 'agent') return
     this.#lastSent = turn.request
+    this.#recent = [...this.#recent, turn.interaction].slice(-MOST_RECENT)
   }
 
   /** After a reconnect: shows the agent which thread goes on, and has it load it. */
@@ -163,7 +215,14 @@ export class Conversation {
 
   /** It has the place already: what is said from here on is not of the turn that had it, also before it is named. */
   stepBack(): void {
-    if (this.#expected > 0) this.#turn = null
+    if (this.#expected > 0 && this.#turn) this.#stepAside(this.#turn)
+  }
+
+  #stepAside(turn: Turn): void {
+    const request = turn.askedAs || turn.request
+    if (turn.origin === 'client' && this.#lastSent === request)
+      this.#aside = { interaction: turn.interaction, request, bounced: false }
+    this.#turn = null
   }
 
   /** It did not come to be after all. */
@@ -180,19 +239,29 @@ export class Conversation {
 
   async message(said: Message): Promise<void> {
     this.#heard = true
-    const turn = await this.#current()
-    const over = turn?.origin === 'client' && (await this.#isOver(said.request, turn))
-    if (!turn || over || turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
-    if (!this.#speaks(turn, said.request)) return this.#outlet.dropped('late', said.request)
+    const turn = await this.#current(said.request)
+    if (!turn) return this.#outlet.dropped('late', said.request)
+    if (turn.origin === 'client' && (!this.#speaks(turn, said.request) || (await this.#isOver(said.request, turn))))
+      return this.#overheard(said)
+    if (turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
     if (!turn.answer.has(said.id)) {
       if (this.#past.holds(said)) {
         if (said.request === turn.request && turn.doubtful.length < MOST_DOUBTFUL) turn.doubtful.push(said)
         return this.#outlet.dropped('replay', said.request)
       }
-      if (this.#past.continues(said)) return this.#outlet.dropped('late', said.request)
+      if (this.#past.continues(said)) return this.#overheard(said)
     }
-    if (turn.speaker === '' && this.#names(turn, said.request)) turn.speaker = said.request
+    if (turn.origin === 'agent') turn.speaker = said.request
+    else if (turn.speaker === '' && this.#names(turn, said.request)) turn.speaker = this.#lastSent = said.request
     this.#say(...turn.answer.update(said))
+  }
+
+  /** Of a turn that is over: not shown, also when the agent tells it again. */
+  #overheard({ id, content, kind, status, request }: Message): void {
+    const known = brief({ kind: kind ?? 'text', text: content, ...(status && { status }) })
+    this.#past.overhear(id, known)
+    this.#outlet.overheard(id, known)
+    this.#outlet.dropped('late', request)
   }
 
   #names = ({ interaction }: Turn, request: string): boolean =>
@@ -203,19 +272,24 @@ export class Conversation {
     return turn.speaker === '' || turn.speaker === request || !this.#names(turn, request)
   }
 
-  /** Whether words under this request can only be of a turn that was cancelled, or of a second answer to an older prompt. */
+  /** Whether words under this request can only be of a turn that was stopped, or of a second answer to an older prompt. */
   async #isOver(request: string, { interaction }: Turn): Promise<boolean> {
     if (!isRequestId(request)) return false
-    if (request === this.#stopped) return true
     const named = interactionOf(request)
-    return named !== interaction && (await this.#wasRepeated(named))
+    return named !== interaction && (await this.#fateOf(named)) !== 'done'
   }
 
-  async #wasRepeated(interaction: InteractionId): Promise<boolean> {
-    const known = this.#repeated.get(interaction) ?? (await this.#outlet.wasRepeated(interaction))
-    if (this.#repeated.size >= MOST_REPEATED) this.#repeated.clear()
-    this.#repeated.set(interaction, known)
-    return known
+  async #fateOf(interaction: InteractionId): Promise<Fate> {
+    const fate = this.#fates.get(interaction) ?? (await this.#outlet.fate(interaction))
+    if (this.#fates.size >= MOST_FATES) this.#fates.clear()
+    this.#fates.set(interaction, fate)
+    return fate
+  }
+
+  /** The agent has ended it as well: what comes under its name from now on is new, and tagged late. */
+  #endedAtLast(request: string): void {
+    if (!isRequestId(request) || this.#fates.get(interactionOf(request)) !== 'stopped') return
+    this.#fates.set(interactionOf(request), 'done')
   }
 
   /** `chat_response…`: the words of agents that know neither threads nor entries. */
@@ -229,22 +303,35 @@ export class Conversation {
 
   async completed({ request, usage }: Extract<HelixEvent, { type: 'completed' }>): Promise<void> {
     this.#heard = true
-    const turn = await this.#current()
-    if (request === this.#stopped) this.#stopped = ''
+    const turn = await this.#current(request)
+    this.#endedAtLast(request)
     if (!turn) return this.#outlet.dropped('late', request)
     if (turn.origin === 'agent') {
-      if (turn.answer.empty) return this.#outlet.dropped('older', request) // of a prompt that crossed it
+      if (this.#aside?.request === request && !this.#aside.bounced) {
+        this.#aside.bounced = true
+        return this.#outlet.dropped('older', request)
+      }
+      // of a prompt that crossed it, or told once more
+      if (turn.answer.empty || !this.#endsTyped(turn, request)) return this.#outlet.dropped('older', request)
     } else {
       if (isRequestId(request) && interactionOf(request) !== turn.interaction)
         return this.#outlet.dropped('older', request)
       if (!this.#speaks(turn, request)) return this.#outlet.dropped('older', request)
       if (turn.answer.empty) for (const said of turn.doubtful) this.#say(...turn.answer.update(said))
       if (turn.answer.empty) {
+        if (turn.askedAs !== '' && request === turn.askedAs)
+          return void setTimeout(() => this.#promptAnew(turn.request), this.#outlet.bounceMs).unref()
         if (request !== '' && request !== turn.request) return this.#outlet.dropped('older', request)
         return this.#bounce(turn)
       }
     }
     this.#end(...(usage ? [{ type: 'usage' as const, usage }] : []), { type: 'completed', reason: 'end_turn' })
+  }
+
+  /** What a person typed is ended under the request of its words; where they are not known, under that of a recent prompt. */
+  #endsTyped({ speaker }: Turn, request: string): boolean {
+    if (!isRequestId(request) || sessionOf(request) !== this.session) return true
+    return speaker === '' ? this.#recent.includes(interactionOf(request)) : speaker === request
   }
 
   /** The agent could not: its words go to the reader. */
@@ -265,15 +352,16 @@ export class Conversation {
 
   /** Past its deadline: the agent's answer to a cancel tells whether it was still at it. */
   ask(request: RequestId): void {
-    if (this.#turn?.request !== request || this.#turn.ended || this.#asked !== '') return
-    this.#asked = this.#lastSent || request
-    this.#cancel(this.#asked)
+    if (this.#turn?.request !== request || this.#turn.ended || this.#asked.size > 0) return
+    this.#asked = new Set(this.#deliveries(request))
+    for (const delivery of this.#asked) this.#cancel(delivery)
   }
 
   cancelled({ request, noop }: Extract<HelixEvent, { type: 'cancelled' }>): void {
-    if (this.#cancelling?.request === request) this.#cancelling.confirm()
+    const cancelling = this.#cancelling
+    if (cancelling?.open.delete(request) && (!noop || cancelling.open.size === 0)) cancelling.confirm()
     const turn = this.#turn
-    if (this.#asked === '' || this.#asked !== request || !turn || turn.ended) return
+    if (!this.#asked.delete(request) || !turn || turn.ended || (noop && this.#asked.size > 0)) return
     if (noop && !turn.answer.empty) return this.#end({ type: 'completed', reason: 'end_turn' })
     this.#end({ type: 'failed', code: 'agent_silent', message: 'The agent said nothing until the deadline.' })
   }
@@ -282,10 +370,12 @@ export class Conversation {
   over(request: RequestId, reason: CancelMessage['reason']): void {
     const turn = this.#turn
     if (turn?.request !== request) return
-    this.#forget(turn)
-    if (turn.ended || reason === 'superseded' || reason === 'yielded') return
-    const sent = this.#lastSent || request
-    const cancelling = { request: sent, done: Promise.resolve() as Promise<unknown>, confirm: () => {} }
+    this.#past.add(turn.answer.entries)
+    if (reason === 'yielded') return this.#stepAside(turn)
+    this.#turn = null
+    if (turn.ended || reason === 'superseded') return
+    const open = new Set(this.#deliveries(request))
+    const cancelling = { open, done: Promise.resolve() as Promise<unknown>, confirm: () => {} }
     cancelling.done = new Promise<void>((resolve) => {
       cancelling.confirm = resolve
       setTimeout(resolve, CANCEL_MS).unref()
@@ -293,8 +383,8 @@ export class Conversation {
       if (this.#cancelling === cancelling) this.#cancelling = null
     })
     this.#cancelling = cancelling
-    this.#stopped = request
-    this.#cancel(sent)
+    this.#fates.set(turn.interaction, 'stopped')
+    for (const delivery of open) this.#cancel(delivery)
   }
 
   acked(request: RequestId, after: number): void {
@@ -318,13 +408,14 @@ export class Conversation {
 
   #begin(turn: Pick<Turn, 'request' | 'interaction' | 'origin' | 'input'>, after: number, has: readonly Entry[]): void {
     if (this.#turn) this.#forget(this.#turn)
-    this.#asked = ''
+    this.#asked.clear()
     this.#turn = {
       ...turn,
       outbox: new Outbox(after),
       answer: new Answer(has),
       doubtful: [],
       speaker: '',
+      askedAs: '',
       ended: false,
       resumed: false,
     }
@@ -340,6 +431,7 @@ export class Conversation {
     }
     if (this.#turn?.request !== request) return // cancelled before it was sent
     this.#lastSent = request
+    this.#recent = [...this.#recent, this.#turn.interaction].slice(-MOST_RECENT)
     this.#outlet.send({
       type: 'chat_message',
       data: {
@@ -354,14 +446,24 @@ export class Conversation {
     })
   }
 
+  /** The requests under which the agent may have a turn's prompt: the last, and earlier ones. */
+  #deliveries(request: RequestId): string[] {
+    const attempts = Array.from({ length: attemptOf(request) }, (_, i) => requestOf(interactionOf(request), i + 1))
+    return attempts.slice(-MOST_DELIVERIES)
+  }
+
   #cancel(request: string): void {
     this.#outlet.send({ type: 'cancel_current_turn', data: { request_id: request, session_id: this.session } })
   }
 
-  /** The turn that runs; one that the agent has begun is waited for until it is named. */
-  async #current(): Promise<Turn | null> {
+  /**
+   * The turn that runs. One that is on its way here is waited for: the agent has begun it and it is not named yet, or it had
+   * stepped back and the agent has come to it.
+   */
+  async #current(request: string): Promise<Turn | null> {
     const running = () => (this.#turn && !this.#turn.ended ? this.#turn : null)
-    if (running() || this.#expected === 0) return running()
+    const aside = this.#aside !== null && isRequestId(request) && interactionOf(request) === this.#aside.interaction
+    if (running() || (this.#expected === 0 && !aside)) return running()
     await new Promise<void>((resolve) => {
       this.#named = resolve
       setTimeout(resolve, NAMING_MS).unref()
@@ -385,7 +487,7 @@ export class Conversation {
   #say(...events: AgentEvent[]): void {
     const turn = this.#turn
     if (!turn || turn.ended || events.length === 0) return
-    this.#asked = ''
+    this.#asked.clear()
     for (const event of events) turn.outbox.put(event)
     this.#flush(turn)
   }

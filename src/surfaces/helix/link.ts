@@ -1,5 +1,5 @@
 import type { WebSocket } from 'ws'
-import { beginTurn, branchSession, pastEntries, takeSession } from '../../core/agent-begun.js'
+import { beginTurn, branchSession, pastTurns, takeSession } from '../../core/agent-begun.js'
 import { fenced, giveBack } from '../../core/deliver.js'
 import type { AgentLink } from '../../core/link.js'
 import type { Station } from '../../core/links.js'
@@ -7,9 +7,11 @@ import type { Parts } from '../../core/parts.js'
 import { foldLog } from '../../core/seal.js'
 import { WINDOW } from '../../core/writer.js'
 import type { CancelMessage, TurnMessage } from '../../protocol/agent-wire.js'
+import { TURN_ERRORS } from '../../protocol/errors.js'
 import { interactionOf, isRequestId, sessionOf, type RequestId, type SessionId } from '../../protocol/ids.js'
-import { Conversation } from './conversation.js'
-import { Past } from './past.js'
+import type { Status } from '../../protocol/interaction.js'
+import { Conversation, MOST_RECENT, type Fate } from './conversation.js'
+import { Past, type Known } from './past.js'
 import { readFrame, type HelixEvent, type Message } from './wire.js'
 
 /** How a Helix agent is served. Times in ms. */
@@ -28,10 +30,14 @@ export interface HelixSettings {
 const CLOSE = { drain: 1012, unaccepted: 1011, superseded: 1008 } as const
 /** Above so many bytes that wait for Redis the socket is not read. */
 const PAUSE_BYTES = 16 * 1024 * 1024
+/** Longest wait for a peer's answer to a close, ms. */
+const CLOSE_MS = 1000
 /** Longest wait for what was said to reach the log, before a connection is given up. */
 const SETTLE_MS = 2000
 /** Conversations that are remembered. */
 const MOST_CONVERSATIONS = 200
+/** Late words that a connection keeps for later ones. */
+const MOST_OVERHEARD = 10_000
 /** Threads that were announced and in which nobody has written. */
 const MOST_DRAFTS = 1000
 
@@ -42,6 +48,7 @@ export class HelixLink implements AgentLink {
   readonly connection: string
   readonly since: number
   readonly transport = 'helix'
+  ending = false
   readonly confirms = false
   station!: Station
   readonly #parts: Parts
@@ -56,8 +63,8 @@ export class HelixLink implements AgentLink {
   #latest: SessionId | undefined
   #opened = (): void => {}
   #work: Promise<void> = new Promise((resolve) => (this.#opened = resolve))
-  #closing = false
   #backlog = 0
+  #overheard = 0
   #ready = false
   #held: (() => void)[] = []
 
@@ -95,7 +102,6 @@ export class HelixLink implements AgentLink {
 
   /** A text frame from the agent. */
   hear(frame: string): void {
-    if (this.#closing) return this.#dropped('late', '') // another connection has its sessions, or will have them
     this.#backlog += frame.length
     this.#regulate()
     this.#work = this.#work
@@ -148,12 +154,11 @@ export class HelixLink implements AgentLink {
     this.close('drain')
   }
 
+  /** What is on its way here is heard until the agent answers the close: it will not say it again elsewhere. */
   close(why: 'unaccepted' | 'superseded' | 'drain'): void {
-    this.#closing = true
-    void this.settle().then(() => {
-      this.#socket.close(CLOSE[why], why)
-      setTimeout(() => this.#socket.terminate(), 1000).unref() // a peer that is gone answers no close
-    })
+    this.ending = true
+    this.#socket.close(CLOSE[why], why)
+    setTimeout(() => this.#socket.terminate(), CLOSE_MS).unref() // a peer that is gone answers no close
   }
 
   async #handle(frame: string): Promise<void> {
@@ -314,11 +319,18 @@ export class HelixLink implements AgentLink {
     if (!stored) return undefined
     const past = new Past()
     const current = resumed ? interactionOf(resumed.request) : ''
-    for (const entries of await pastEntries(this.#parts, session, current)) past.add(entries)
+    const turns = await pastTurns(this.#parts, session, current)
+    for (const { entries } of turns) past.add(entries)
+    for (const [entry, known] of Object.entries(await store.overheard.read(session)))
+      past.know(entry, JSON.parse(known) as Known)
+    const asked = turns.filter(({ origin, attempt }) => origin === 'client' && attempt > 0)
+    const recent = asked.slice(-MOST_RECENT).map(({ id }) => id)
     const agentName = stored.metadata['agent_name'] ?? this.#settings.agentName
-    const conversation = new Conversation({ id: session, pool: stored.pool, thread: stored.thread, agentName }, past, {
+    const of = { id: session, pool: stored.pool, thread: stored.thread, agentName, recent }
+    const conversation = new Conversation(of, past, {
       window: WINDOW,
       bounceMs: this.#settings.bounceMs,
+      quietMs: this.#settings.quietMs,
       send: (command) => this.#socket.send(JSON.stringify(command)),
       whenReady: (say) => (this.#ready ? say() : void this.#held.push(say)),
       push: (request, first, events) => {
@@ -329,8 +341,8 @@ export class HelixLink implements AgentLink {
         const it = this.station.holds.get(session)
         if (it) giveBack(it, request, delayMs)
       },
-      wasRepeated: async (interaction) =>
-        ((await store.turns.read(interaction).catch(() => undefined))?.attempt ?? 0) > 1,
+      fate: async (interaction) => fateOf(await store.turns.read(interaction).catch(() => undefined)),
+      overheard: (entry, known) => this.#keep(session, entry, known),
       dropped: (reason, request) => this.#dropped(reason, request),
     })
     if (resumed) {
@@ -349,6 +361,13 @@ export class HelixLink implements AgentLink {
     this.#forgetIdle()
     if (stored.thread) this.#threads.set(stored.thread, conversation)
     return conversation
+  }
+
+  #keep(session: SessionId, entry: string, known: Known): void {
+    if (this.#overheard++ >= MOST_OVERHEARD) return
+    this.#parts.store.overheard
+      .add(session, entry, JSON.stringify(known))
+      .catch((err: unknown) => this.#parts.observe.outage('helix overheard', err))
   }
 
   /** An agent of a pool sees many sessions: those it no longer holds are looked up again when they come back. */
@@ -379,4 +398,12 @@ export class HelixLink implements AgentLink {
     if (waiting > PAUSE_BYTES) this.#socket.pause()
     else this.#socket.resume()
   }
+}
+
+/** By its record: a turn that the agent was told twice, or that was ended over its head. */
+function fateOf(turn: { attempt: number; status: Status; error: { code: string } | null } | undefined): Fate {
+  if (!turn) return 'done'
+  if (turn.attempt > 1) return 'repeated'
+  const verdict = turn.status === 'failed' && Object.hasOwn(TURN_ERRORS, turn.error?.code ?? '')
+  return verdict || turn.status === 'cancelled' ? 'stopped' : 'done'
 }

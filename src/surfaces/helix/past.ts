@@ -2,15 +2,17 @@ import { createHash } from 'node:crypto'
 import type { Entry } from '../../protocol/fold.js'
 import type { Message } from './wire.js'
 
-/** Entries that are remembered, and how many of the same number; the oldest go first. */
-const REMEMBERED = { entries: 20_000, perId: 8 }
-
-interface Known {
+/** An entry that a turn has, in brief. */
+export interface Known {
+  /** UTF-16 units. */
   length: number
   digest: string
   /** A tool call that had not ended: what it was, without its status. */
   openTool: string
 }
+
+/** Entries that are remembered, and how many of the same number; the oldest go first. */
+const REMEMBERED = { entries: 20_000, perId: 8 }
 
 /**
  * What earlier turns of a session hold. A Helix agent replays old entries into a new turn, and flushes the last words of
@@ -19,23 +21,38 @@ interface Known {
  */
 export class Past {
   readonly #known = new Map<string, Known[]>()
+  /** The last words told of an entry whose turn was over, while they grow. */
+  readonly #overheard = new Map<string, Known>()
   #count = 0
 
   /** A turn is over with these entries. */
   add(entries: readonly Entry[]): void {
-    for (const { id, text, kind, status } of entries) {
-      const open = kind === 'tool_call' && (status === 'pending' || status === 'in_progress')
-      const of = this.#known.get(id) ?? []
-      of.push({ length: text.length, digest: digest(text), openTool: open ? headOf(text) : '' })
-      this.#count += of.length > REMEMBERED.perId ? 0 : 1
-      this.#known.delete(id) // to the end of the line
-      this.#known.set(id, of.slice(-REMEMBERED.perId))
-    }
+    for (const entry of entries) this.know(entry.id, brief(entry))
+  }
+
+  know(id: string, known: Known): void {
+    const of = this.#known.get(id) ?? []
+    if (of.at(-1)?.digest === known.digest) return
+    of.push(known)
+    this.#count += of.length > REMEMBERED.perId ? 0 : 1
+    this.#known.delete(id) // to the end of the line
+    this.#known.set(id, of.slice(-REMEMBERED.perId))
     for (const [oldest, of] of this.#known) {
       if (this.#count <= REMEMBERED.entries) return
       this.#known.delete(oldest)
       this.#count -= of.length
     }
+  }
+
+  /** An entry of a turn that is over, as it is told now: it may be told again as it grows. */
+  overhear(id: string, known: Known): void {
+    const of = this.#known.get(id)
+    if (of && of.length > 0 && of.at(-1) === this.#overheard.get(id)) {
+      of.pop()
+      this.#count--
+    }
+    this.know(id, known)
+    this.#overheard.set(id, known)
   }
 
   /** Whether an earlier turn has this very entry, number and content. */
@@ -52,6 +69,11 @@ export class Past {
         (it.length > 0 && it.length < content.length && it.digest === digest(content.slice(0, it.length))),
     )
   }
+}
+
+export function brief({ kind, text, status }: Pick<Entry, 'kind' | 'text' | 'status'>): Known {
+  const open = kind === 'tool_call' && (status === 'pending' || status === 'in_progress')
+  return { length: text.length, digest: digest(text), openTool: open ? headOf(text) : '' }
 }
 
 const digest = (text: string): string => createHash('sha1').update(text).digest('base64').slice(0, 20)

@@ -1,0 +1,111 @@
+import { outputText } from '../../../src/protocol/fold.js'
+import type { Run } from './agent.js'
+import { chapterOf } from './story.js'
+import type { Outcome, Told, Turn } from './trial.js'
+
+/** What came of a trial, counted; `wrong` has each thing that nothing excuses. */
+export interface Verdict {
+  turns: number
+  endedOnce: number
+  /** The whole answer as the agent holds it, and nothing else. */
+  exact: number
+  /** Ended without completing, as it must, with the beginning of what the agent holds. */
+  brokenOff: number
+  /** Lacks words that were on their way to a replica when it was killed. */
+  cut: number
+  /** Has words of another turn that were cut off from it by a kill, and told again by the agent. */
+  withLate: number
+  /**
+   * Ended otherwise than it must: the agent's end was on its way to a replica when it was killed, or no connection lived
+   * long enough for the prompt to be sent again before the deadline.
+   */
+  otherEnd: number
+  /** Turns whose prompt reached the agent again since the connection was lost before it had said a word. */
+  promptsAgain: string[]
+  wrong: string[]
+}
+
+/** Judges each turn. Only what was on its way when a connection broke without a close frame excuses anything. */
+export function judge({ told, typed, turns }: Pick<Outcome, 'told' | 'typed' | 'turns'>): Verdict {
+  const verdict: Verdict = {
+    turns: told.length,
+    endedOnce: 0,
+    exact: 0,
+    brokenOff: 0,
+    cut: 0,
+    withLate: 0,
+    otherEnd: 0,
+    promptsAgain: [],
+    wrong: [],
+  }
+  for (const it of told) judgeTurn(verdict, it)
+  for (const run of typed)
+    if (run.inDoubt.size === 0 && !turns.some((turn) => turn.input === run.prompt))
+      verdict.wrong.push(`typed and lost: ${run.prompt}`)
+  return verdict
+}
+
+function judgeTurn(verdict: Verdict, it: Told): void {
+  const { turn, runs, deliveries } = it
+  const wrong = (why: string, ...more: unknown[]) =>
+    verdict.wrong.push(
+      `${why}: ${turn.origin} ${turn.input} ${turn.status} ${turn.error?.code ?? ''} ${JSON.stringify(more).slice(0, 1500)}`,
+    )
+  const chapter = chapterOf(turn.input)
+
+  if (it.ends === 1) verdict.endedOnce++
+  if (it.viewed !== undefined && it.viewed !== outputText({ entries: turn.output }))
+    wrong('a viewer read something else', it.viewed)
+
+  const excess = deliveries.length - (chapter?.prompts ?? 1)
+  const bounced = deliveries.length - runs.length
+  const broken = deliveries.some((delivery) => delivery.broken)
+  if (excess > 0 && !broken && bounced < excess)
+    wrong(
+      'prompted again',
+      deliveries.map((of) => of.request.slice(-4)),
+      runs.length,
+    )
+  if (excess > 0 && broken) verdict.promptsAgain.push(turn.input)
+  for (const { role, thread, expected, unfinished } of deliveries) {
+    if (role) wrong('a role')
+    if (thread !== expected && !doubted(it.conversation)) wrong('another thread', thread, expected)
+    const others = unfinished.filter((other) => !/cancel|halting|stalls|withholds/.test(other))
+    if (others.length > 0 && !doubted(it.conversation)) wrong('sent while another ran', others)
+  }
+
+  const asItMust = (chapter?.ends ?? /completed/).test(turn.status)
+  if (!asItMust) {
+    if (doubted(runs) || (broken && runs.length === 0)) verdict.otherEnd++
+    else wrong('ended otherwise', runs.map(brief))
+  }
+  if (runs.some((run) => same(run, turn.output))) return void verdict.exact++
+  const own = turn.output.filter(({ text }) => turn.input !== '' && text.includes(turn.input))
+  const late = turn.output.filter((entry) => !own.includes(entry))
+  for (const entry of late) {
+    const of = it.conversation.filter((run) => !runs.includes(run) && holds(run, entry))
+    if (!of.some((run) => run.inDoubt.size > 0)) wrong('words of another turn', short(entry), of.map(brief))
+  }
+  if (late.length > 0) verdict.withLate++
+  if (runs.some((run) => same(run, own))) return void verdict.exact++
+  if (turn.status !== 'completed' && (own.length === 0 || runs.some((run) => begins(run, own))))
+    return void verdict.brokenOff++
+  if (doubted(runs) && own.every((entry) => runs.some((run) => holds(run, entry)))) return void verdict.cut++
+  if (own.length === 0 && late.length > 0 && doubted(it.conversation)) return // asked, the agent had nothing to add
+  wrong('other content', turn.output.map(short), runs.map(brief))
+}
+
+const doubted = (runs: Run[]): boolean => runs.some((run) => run.inDoubt.size > 0)
+const same = (run: Run, output: Turn['output']): boolean =>
+  JSON.stringify(run.entries.map(({ id, content }) => [id, content])) ===
+  JSON.stringify(output.map(({ id, text }) => [id, text]))
+const holds = (run: Run, { id, text }: Turn['output'][number]): boolean =>
+  run.entries.some((entry) => entry.id === id && (entry.content.startsWith(text) || entry.type === 'tool_call'))
+/** What is there is the agent's, entry by entry, up to where it was cut off. */
+const begins = (run: Run, output: Turn['output']): boolean => output.every((entry) => holds(run, entry))
+const short = ({ id, text }: Turn['output'][number]): string =>
+  `${id}:${text.length > 60 ? `${text.slice(0, 20)}…${text.slice(-25)}` : text}`
+const brief = ({ prompt, request, entries }: Run): string[] => [
+  `${prompt} ${request.slice(-4)}`,
+  ...entries.map(({ id, content }) => short({ id, kind: 'text', text: content })),
+]
