@@ -1,0 +1,115 @@
+import { eventually } from '../../support/eventually.js'
+import type { HelixAgent } from '../../support/helix-agent.js'
+import { tell, type Story } from './story.js'
+
+/** A session whose first turn is over, in thread T. */
+async function begun(story: Story): Promise<{ zed: HelixAgent; first: unknown }> {
+  const zed = await story.connect()
+  const id = await story.post('hello')
+  const { request_id: first } = await zed.command('chat_message')
+  zed.say('thread_created', { acp_thread_id: 'T', request_id: first })
+  zed.text('T', '1', 'hi', first)
+  zed.completed('T', first)
+  await story.become(id, 'completed')
+  return { zed, first }
+}
+
+/** A prompt that was sent just as a person typed: it has stepped back, and the agent has both. */
+async function crossed(story: Story) {
+  const { zed, first } = await begun(story)
+  const queued = await story.post('queued')
+  const { request_id: sent } = await zed.command('chat_message', 1)
+  zed.say('message_added', { acp_thread_id: 'T', message_id: '3', role: 'user', content: 'typed', request_id: first })
+  await eventually(async () => (await story.shown(queued)).status === 'queued')
+  zed.text('T', '4', 'to what was', first)
+  const typed = await eventually(async () => (await story.turns()).find((turn) => turn.origin === 'agent') ?? false)
+  return { zed, first, queued, sent, typed: typed.id }
+}
+
+const prompts = (zed: HelixAgent): unknown[] => zed.of('chat_message').map((it) => it['message'])
+
+test('a prompt that crossed a person’s words and waits at the agent is not sent again: its answer is heard under its first request', async () => {
+  await using story = await tell({ env: { HELIX_QUIET_MS: '10000' } })
+  const { zed, first, queued, sent, typed } = await crossed(story)
+  zed.text('T', '4', 'to what was typed', first)
+  zed.completed('T', first)
+  zed.text('T', '6', 'to what was queued', sent) // at once: the gateway has not even named the turn again
+  zed.completed('T', sent)
+  expect((await story.become(typed, 'completed')).text).toBe('to what was typed')
+  expect((await story.become(queued, 'completed')).text).toBe('to what was queued')
+  expect(prompts(zed)).toEqual(['hello', 'queued'])
+})
+
+test('the end of the bounced prompt, or of an older one, does not end what a person typed', async () => {
+  await using story = await tell()
+  const { zed, first, queued, sent, typed } = await crossed(story)
+  zed.completed('T', sent) // bounced, in the middle of the typed turn
+  zed.text('T', '4', 'to what was typed', first)
+  zed.completed('T', first)
+  expect((await story.become(typed, 'completed')).text).toBe('to what was typed')
+  const { request_id: again } = await zed.command('chat_message', 2)
+  zed.text('T', '6', 'to what was queued', again)
+  zed.completed('T', again)
+  expect((await story.become(queued, 'completed')).text).toBe('to what was queued')
+
+  zed.say('message_added', { acp_thread_id: 'T', message_id: '7', role: 'user', content: 'more', request_id: again })
+  zed.text('T', '8', 'to', again)
+  zed.completed('T', first) // told once more
+  zed.text('T', '8', 'to that too', again)
+  zed.completed('T', again)
+  const later = await eventually(async () => (await story.turns()).find((turn) => turn.input === 'more') ?? false)
+  expect((await story.become(later.id, 'completed')).text).toBe('to that too')
+})
+
+test('what an agent says after its replica began to leave, and before it knew, is in the answer', async () => {
+  await using story = await tell({ replicas: 2 })
+  const { zed } = await begun(story)
+  const id = await story.post('go on')
+  const { request_id: request } = await zed.command('chat_message', 1)
+  zed.text('T', '3', 'half of', request)
+  await story.become(id, 'streaming')
+  zed.socket.pause() // the close frame waits in its network
+  const left = story.net.replicas[0]!.drain()
+  await eventually(() => story.net.logged('drain_started').length > 0)
+  zed.text('T', '3', 'half of the answer, and the rest', request)
+  zed.completed('T', request)
+  zed.socket.resume()
+  expect((await zed.closed).code).toBe(1012)
+  expect((await story.become(id, 'completed')).text).toBe('half of the answer, and the rest')
+  await left
+})
+
+test('words of a cancelled turn stay out of later ones, also over a new connection, and when they are told again', async () => {
+  await using story = await tell({ replicas: 2 })
+  const { zed } = await begun(story)
+  const id = await story.post('stop me')
+  const { request_id: stopped } = await zed.command('chat_message', 1)
+  zed.text('T', '3', 'words', stopped)
+  await story.become(id, 'streaming')
+  await story.net.replicas[0]!.drain()
+  await zed.closed
+  await fetch(`${story.net.url(1)}/api/v1/interactions/${id}/cancel`, { method: 'POST' })
+  const next = await story.post('the next', {}, 1)
+
+  const back = await story.connect(1)
+  const { request_id: request } = await back.command('chat_message')
+  back.text('T', '3', 'words that were said after the cancel', stopped)
+  back.text('T', '4', 'and an entry of their own', stopped)
+  back.completed('T', stopped)
+  back.text('T', '6', 'the next answer', request)
+  back.completed('T', request)
+  expect((await story.become(next, 'completed')).text).toBe('the next answer')
+  await eventually(async () => (await story.net.redis.keys(`*${story.session}*overheard`)).length === 1)
+  back.cut()
+
+  const third = await story.connect(1)
+  await third.command('open_thread')
+  const last = await story.post('the last', {}, 1)
+  const { request_id: asked } = await third.command('chat_message')
+  third.text('T', '3', 'words that were said after the cancel', asked) // the whole thread, told again
+  third.text('T', '4', 'and an entry of their own', asked)
+  third.text('T', '6', 'the next answer', asked)
+  third.text('T', '8', 'the last answer', asked)
+  third.completed('T', asked)
+  expect((await story.become(last, 'completed')).text).toBe('the last answer')
+})
