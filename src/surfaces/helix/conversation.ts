@@ -240,9 +240,8 @@ export class Conversation {
   async message(said: Message): Promise<void> {
     this.#heard = true
     const turn = await this.#current(said.request)
+    if (turn?.origin !== 'agent' && (await this.#isOver(said.request, turn))) return this.#overheard(said)
     if (!turn) return this.#outlet.dropped('late', said.request)
-    if (turn.origin === 'client' && (!this.#speaks(turn, said.request) || (await this.#isOver(said.request, turn))))
-      return this.#overheard(said)
     if (turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
     if (!turn.answer.has(said.id)) {
       if (this.#past.holds(said)) {
@@ -273,10 +272,11 @@ export class Conversation {
   }
 
   /** Whether words under this request can only be of a turn that was stopped, or of a second answer to an older prompt. */
-  async #isOver(request: string, { interaction }: Turn): Promise<boolean> {
+  async #isOver(request: string, turn: Turn | null): Promise<boolean> {
     if (!isRequestId(request)) return false
     const named = interactionOf(request)
-    return named !== interaction && (await this.#fateOf(named)) !== 'done'
+    if (named === turn?.interaction) return !this.#speaks(turn, request)
+    return (await this.#fateOf(named)) !== 'done'
   }
 
   async #fateOf(interaction: InteractionId): Promise<Fate> {

@@ -35,6 +35,8 @@ export interface Delivery {
   unfinished: string[]
   /** The connection was lost before it was done. */
   broken: boolean
+  /** Ended at once, without an answer, since a person's words were being answered. */
+  bounced: boolean
 }
 
 export interface Thread {
@@ -247,6 +249,7 @@ export class Zed {
     const thread = it['acp_thread_id'] ?? null
     const own = [...this.threads.values()].filter((known) => !known.branch).at(-1)
     const known = thread === null ? undefined : this.threads.get(thread)
+    const bounced = this.#typing > 0 && this.#traits.bouncesWhileTyped === true && known !== undefined
     this.deliveries.push({
       request,
       interaction,
@@ -258,8 +261,9 @@ export class Zed {
         .filter((other) => other.thread === thread && other.prompt !== prompt)
         .map((other) => other.prompt),
       broken: false,
+      bounced,
     })
-    if (this.#typing > 0 && this.#traits.bouncesWhileTyped && known)
+    if (bounced)
       return this.say('message_completed', { acp_thread_id: thread, message_id: '0', request_id: request, usage: null })
     this.#unfinished.set(request, { prompt, thread })
     void this.queue(() => this.#prompted(request, interaction, prompt, thread))

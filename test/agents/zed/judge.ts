@@ -57,15 +57,11 @@ function judgeTurn(verdict: Verdict, it: Told): void {
   if (it.viewed !== undefined && it.viewed !== outputText({ entries: turn.output }))
     wrong('a viewer read something else', it.viewed)
 
-  const excess = deliveries.length - (chapter?.prompts ?? 1)
-  const bounced = deliveries.length - runs.length
+  const bounced = deliveries.filter((delivery) => delivery.bounced).length
+  const excess = deliveries.length - bounced - (chapter?.prompts ?? 1)
   const broken = deliveries.some((delivery) => delivery.broken)
-  if (excess > 0 && !broken && bounced < excess)
-    wrong(
-      'prompted again',
-      deliveries.map((of) => of.request.slice(-4)),
-      runs.length,
-    )
+  const requests = deliveries.map((delivery) => delivery.request.slice(-4))
+  if (excess > 0 && !broken) wrong('prompted again', requests, runs.length)
   if (excess > 0 && broken) verdict.promptsAgain.push(turn.input)
   for (const { role, thread, expected, unfinished } of deliveries) {
     if (role) wrong('a role')
