@@ -16,6 +16,7 @@ import {
 } from '../../src/sdk/client.js'
 import { interactionId, sessionId } from '../../src/protocol/ids.js'
 import { freePort } from '../../src/local/free-port.js'
+import { api } from '../support/client.js'
 import { eventually } from '../support/eventually.js'
 import { startNetwork } from '../support/network.js'
 import { completed, text } from '../support/raw-agent.js'
@@ -115,6 +116,34 @@ test('a stream token goes along as ?token=, asked for anew at every attempt, and
   } finally {
     server.close()
   }
+})
+
+test('a reader with stream tokens, which run out in mid-turn, reads all of it once and holds no key', async () => {
+  const env = { CLIENT_KEYS: 'alice=key-of-alice', TOKEN_SECRET: 'a secret of more than 32 characters' }
+  await using net = await startNetwork({ replicas: 2, env })
+  const agent = await net.rawAgent({ pool: 'coder' })
+  const key = { headers: { authorization: 'Bearer key-of-alice' } }
+  const { session, interaction } = await send(net.url(0), { pool: 'coder', text: 'x' }, { key: 'key-of-alice' })
+  const mint = async () => {
+    const body = { ttlSeconds: 1 }
+    const made = await api<{ token: string }>(net.url(0), `/sessions/${session}/token`, body, key)
+    return made.body.token
+  }
+  let minted = 0
+  let asked = 0
+  const seen: number[] = []
+  const read = (async () => {
+    const base = () => net.url(asked++ % 2)
+    for await (const update of follow(base, interaction, { token: () => (minted++, mint()) }))
+      if (update.type === 'event') seen.push(update.event.n)
+  })()
+  const { request } = await agent.turn()
+  agent.send(request, 1, text('before '))
+  await eventually(() => minted >= 3, { limitMs: 20_000 }) // two of them have run out
+  agent.send(request, 2, text('and after'), completed)
+  await read
+  expect(seen).toEqual([1, 2, 3, 4, 5])
+  await expect(all(follow(net.url(0), interaction, { token: 'forged' }))).rejects.toMatchObject({ status: 401 })
 })
 
 test('a signal ends every call with its reason', async () => {

@@ -84,11 +84,15 @@ describe('pure: of any log', () => {
   })
 })
 
+const isEnd = (frame: RawFrame | undefined): boolean => /^(completed|failed)$/.test(frame?.event ?? '')
+const isOver = (frame: RawFrame | undefined): boolean => frame?.data === '[DONE]' || frame?.event === 'done'
+
 /** Reads as `reads` says, each time at the next replica, `open` being given what was seen so far. */
 async function pieced(
   net: Network,
   reads: number[],
   open: (url: string, seen: RawFrame[]) => Promise<SseReader>,
+  isLast = isOver,
 ): Promise<RawFrame[]> {
   const seen: RawFrame[] = []
   for (const [i, k] of [...reads, Infinity].entries()) {
@@ -99,13 +103,13 @@ async function pieced(
       if (frame.data === undefined) continue // a comment, or how long to wait
       seen.push(frame)
       left--
+      if (isLast(frame)) break
     }
-    if (isOver(seen.at(-1))) break
+    if (isLast(seen.at(-1))) break
   }
   return seen
 }
 
-const isOver = (frame: RawFrame | undefined): boolean => frame?.data === '[DONE]' || frame?.event === 'done'
 /** Without `done`: who breaks off right before it and comes back with the last cursor gets a 204 in its place. */
 const told = (frames: RawFrame[]) => frames.filter(({ event }) => event !== 'done')
 const asFrames = (frames: RawFrame[]) =>
@@ -114,7 +118,7 @@ const asFrames = (frames: RawFrame[]) =>
     .map((frame) => ({ event: frame.event, data: json(frame) }) as ResponseFrame)
 
 describe('real: three replicas, readers that break off and come back elsewhere, while the agent talks', () => {
-  test('a response by starting_after, a turn by Last-Event-ID, a chat completion from its start', async () => {
+  test('a response by starting_after, a turn and a session by Last-Event-ID, a chat completion from its start', async () => {
     await using net = await startNetwork({ replicas: 3 })
     const agent = await net.rawAgent({ pool: 'coder', replica: 1, capacity: 4 })
     const headers = { 'content-type': 'application/json' }
@@ -135,7 +139,7 @@ describe('real: three replicas, readers that break off and come back elsewhere, 
         fc.array(breaks, { minLength: 2, maxLength: 3 }),
         async (said, last, readers) => {
           const events = [...said, last]
-          const { interaction } = await post(net.url(0), { pool: 'coder' }, 'go')
+          const { session, interaction } = await post(net.url(0), { pool: 'coder' }, 'go')
           const id = `resp_${interaction.slice(4)}`
           const response = (url: string, seen: RawFrame[]) => {
             const after = seen.length > 0 ? `&starting_after=${String(json(seen.at(-1)!)['sequence_number'])}` : ''
@@ -147,16 +151,23 @@ describe('real: three replicas, readers that break off and come back elsewhere, 
               headers: cursor === undefined ? {} : { 'last-event-id': cursor },
             })
           }
-          const [whole, turn, ...parts] = await Promise.all([
+          const inSession = (url: string, seen: RawFrame[]) =>
+            SseReader.open(`${url}/api/v1/sessions/${session}/events?after=0`, {
+              headers: seen.length > 0 ? { 'last-event-id': seen.at(-1)!.id! } : {},
+            })
+          const [whole, turn, ofSession, ...parts] = await Promise.all([
             pieced(net, [], response),
             pieced(net, [], native),
+            pieced(net, [], inSession, isEnd),
             ...readers.map((reads) => pieced(net, reads, response)),
             ...readers.map((reads) => pieced(net, reads, native)),
+            ...readers.map((reads) => pieced(net, reads, inSession, isEnd)),
             talk(agent, events).then(() => []),
           ])
           readers.forEach((_, i) => {
             expect(parts[i]).toEqual(whole)
             expect(told(parts[readers.length + i]!)).toEqual(told(turn))
+            expect(parts[2 * readers.length + i]).toEqual(ofSession)
           })
           const { response: folded } = accumulate(asFrames(whole))
           expect(folded).toEqual(await (await fetch(`${net.url(2)}/v1/responses/${id}`)).json())
