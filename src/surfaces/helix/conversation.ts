@@ -352,8 +352,9 @@ export class Conversation {
 
   /** Past its deadline: the agent's answer to a cancel tells whether it was still at it. */
   ask(request: RequestId): void {
-    if (this.#turn?.request !== request || this.#turn.ended || this.#asked.size > 0) return
-    this.#asked = new Set(this.#deliveries(request))
+    const turn = this.#turn
+    if (turn?.request !== request || turn.ended || this.#asked.size > 0) return
+    this.#asked = new Set(this.#deliveries(turn))
     for (const delivery of this.#asked) this.#cancel(delivery)
   }
 
@@ -374,7 +375,7 @@ export class Conversation {
     if (reason === 'yielded') return this.#stepAside(turn)
     this.#turn = null
     if (turn.ended || reason === 'superseded') return
-    const open = new Set(this.#deliveries(request))
+    const open = new Set(this.#deliveries(turn))
     const cancelling = { open, done: Promise.resolve() as Promise<unknown>, confirm: () => {} }
     cancelling.done = new Promise<void>((resolve) => {
       cancelling.confirm = resolve
@@ -446,8 +447,12 @@ export class Conversation {
     })
   }
 
-  /** The requests under which the agent may have a turn's prompt: the last, and earlier ones. */
-  #deliveries(request: RequestId): string[] {
+  /**
+   * The requests under which the agent may be at a turn: its last deliveries. What a person typed it knows by the request
+   * that its words carry.
+   */
+  #deliveries({ origin, request, speaker }: Turn): string[] {
+    if (origin === 'agent') return [speaker || this.#lastSent || request]
     const attempts = Array.from({ length: attemptOf(request) }, (_, i) => requestOf(interactionOf(request), i + 1))
     return attempts.slice(-MOST_DELIVERIES)
   }

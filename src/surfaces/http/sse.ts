@@ -83,7 +83,7 @@ export class EventStream {
     if (res.destroyed) return // the viewer left before its first frame; nobody would clear what begins here
     res.status(200).set({
       'Content-Type': 'text/event-stream; charset=utf-8',
-      'Cache-Control': 'no-cache, no-transform', // no-transform: hands off, compressing proxies
+      'Cache-Control': 'no-store, no-transform', // no-transform: hands off, compressing proxies
       'X-Accel-Buffering': 'no', // nginx
       ...(this.#req.httpVersion === '1.1' && { Connection: 'keep-alive' }),
     })

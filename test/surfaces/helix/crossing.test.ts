@@ -61,6 +61,17 @@ test('the end of the bounced prompt, or of an older one, does not end what a per
   expect((await story.become(later.id, 'completed')).text).toBe('to that too')
 })
 
+test('a cancel of what a person typed names the request that its words carry: the agent knows no other', async () => {
+  await using story = await tell()
+  const { zed, first } = await begun(story)
+  zed.say('message_added', { acp_thread_id: 'T', message_id: '3', role: 'user', content: 'typed', request_id: first })
+  zed.text('T', '4', 'to what was', first)
+  const typed = await eventually(async () => (await story.turns()).find((turn) => turn.origin === 'agent') ?? false)
+  await story.become(typed.id, 'streaming')
+  await fetch(`${story.net.url(0)}/api/v1/interactions/${typed.id}/cancel`, { method: 'POST' })
+  expect((await zed.command('cancel_current_turn'))['request_id']).toBe(first)
+})
+
 test('what an agent says after its replica began to leave, and before it knew, is in the answer', async () => {
   await using story = await tell({ replicas: 2 })
   const { zed } = await begun(story)

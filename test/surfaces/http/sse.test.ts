@@ -44,7 +44,7 @@ test('the head is there at once, as proxies and browsers need it', async () => {
   const { headers, status } = viewer.response
   expect(status).toBe(200)
   expect(headers.get('content-type')).toBe('text/event-stream; charset=utf-8')
-  expect(headers.get('cache-control')).toBe('no-cache, no-transform')
+  expect(headers.get('cache-control')).toBe('no-store, no-transform')
   expect(headers.get('x-accel-buffering')).toBe('no')
   expect(headers.get('connection')).toBe('keep-alive')
   expect(headers.get('content-length')).toBeNull()
