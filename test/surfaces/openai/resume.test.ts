@@ -87,6 +87,10 @@ describe('pure: of any log', () => {
 const isEnd = (frame: RawFrame | undefined): boolean => /^(completed|failed)$/.test(frame?.event ?? '')
 const isOver = (frame: RawFrame | undefined): boolean => frame?.data === '[DONE]' || frame?.event === 'done'
 
+/** What the last connection of a reader showed who has to read from the start each time: the role comes first. */
+const lastReplay = (frames: RawFrame[]): RawFrame[] =>
+  frames.slice(frames.findLastIndex(({ data }) => data?.includes('"role":"assistant"')))
+
 /** Reads as `reads` says, each time at the next replica, `open` being given what was seen so far. */
 async function pieced(
   net: Network,
@@ -175,7 +179,12 @@ describe('real: three replicas, readers that break off and come back elsewhere, 
           const body = { model: 'coder', messages: [{ role: 'user', content: 'go' }], stream: true }
           const once = { 'idempotency-key': interaction }
           const chat = (url: string) => SseReader.post(`${url}/v1/chat/completions`, body, { ...headers, ...once })
-          const [first] = await Promise.all([pieced(net, [], chat), talk(agent, events)])
+          const [first, ...others] = await Promise.all([
+            pieced(net, [], chat),
+            ...readers.map((reads) => pieced(net, reads, chat).then(lastReplay)),
+            talk(agent, events).then(() => []),
+          ])
+          for (const i of readers.keys()) expect(others[i]).toEqual(first)
           for (const url of [net.url(1), net.url(2)]) {
             await using again = await chat(url)
             expect(await again.all()).toEqual(first)
