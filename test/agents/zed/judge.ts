@@ -15,11 +15,10 @@ export interface Verdict {
   cut: number
   /** Has words of another turn that were cut off from it by a kill, and told again by the agent. */
   withLate: number
-  /**
-   * Ended otherwise than it must: the agent's end was on its way to a replica when it was killed, or no connection lived
-   * long enough for the prompt to be sent again before the deadline.
-   */
+  /** Ended otherwise than it must, since the agent's end was on its way to a replica when it was killed. */
   otherEnd: number
+  /** Failed since no connection lived long enough for its prompt to be sent again before the deadline. */
+  unreached: number
   /** Turns whose prompt reached the agent again since the connection was lost before it had said a word. */
   promptsAgain: string[]
   wrong: string[]
@@ -35,6 +34,7 @@ export function judge({ told, typed, turns }: Pick<Outcome, 'told' | 'typed' | '
     cut: 0,
     withLate: 0,
     otherEnd: 0,
+    unreached: 0,
     promptsAgain: [],
     wrong: [],
   }
@@ -72,7 +72,8 @@ function judgeTurn(verdict: Verdict, it: Told): void {
 
   const asItMust = (chapter?.ends ?? /completed/).test(turn.status)
   if (!asItMust) {
-    if (doubted(runs) || (broken && runs.length === 0)) verdict.otherEnd++
+    if (doubted(runs)) verdict.otherEnd++
+    else if (broken && runs.length === 0) verdict.unreached++
     else wrong('ended otherwise', runs.map(brief))
   }
   if (runs.some((run) => same(run, turn.output))) return void verdict.exact++
