@@ -19,8 +19,7 @@ export class Overheard {
   }
 
   async add(session: SessionId, entry: string, what: string): Promise<void> {
-    const key = this.#keys.overheard(session)
-    await this.#db.run((redis) => redis.multi().hset(key, entry, what).pexpire(key, this.#ttlMs).exec())
+    await this.#db.keep(this.#keys.overheard(session), { [entry]: what }, this.#ttlMs)
   }
 
   read(session: SessionId): Promise<Record<string, string>> {

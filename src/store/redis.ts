@@ -131,6 +131,11 @@ export class Database {
     )
   }
 
+  /** Sets fields of a hash, which from now on lives for `ttlMs`. */
+  async keep(key: string, fields: Record<string, string | number>, ttlMs: number): Promise<void> {
+    await this.run((redis) => redis.multi().hset(key, fields).pexpire(key, ttlMs).exec())
+  }
+
   /** One listener for all who wait. */
   #ready(): Promise<void> {
     this.#readiness ??= new Promise<void>((resolve) => this.#redis.once('ready', resolve)).finally(

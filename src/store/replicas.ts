@@ -71,7 +71,7 @@ export class Replicas {
   }
 
   async noteSweep(fields: { last: number; awayUntil?: number; awayForMs?: number }, ttlMs: number): Promise<void> {
-    await this.#db.run((redis) => redis.multi().hset(this.#keys.sweep, fields).pexpire(this.#keys.sweep, ttlMs).exec())
+    await this.#db.keep(this.#keys.sweep, fields, ttlMs)
   }
 
   /** Whether this caller may sweep now: one at a time over all replicas, for at most `ms`. */

@@ -15,8 +15,7 @@ export class Threads {
   }
 
   async bind(pool: string, thread: string, session: SessionId): Promise<void> {
-    const key = this.#keys.thread(pool, thread)
-    await this.#db.run((redis) => redis.multi().hset(key, { session, thread, pool }).pexpire(key, this.#ttlMs).exec())
+    await this.#db.keep(this.#keys.thread(pool, thread), { session, thread, pool }, this.#ttlMs)
   }
 
   async session(pool: string, thread: string): Promise<SessionId | undefined> {
