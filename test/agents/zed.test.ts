@@ -2,7 +2,7 @@ import { judge, type Verdict } from './zed/judge.js'
 import { STORY } from './zed/story.js'
 import { zedTrial, type Outcome } from './zed/trial.js'
 
-/** Cases of the reference that are not about one agent and one turn: they are shown by tests of their own. */
+/** The failure cases of the reference, by number. */
 const ALL_CASES = Array.from({ length: 25 }, (_, i) => i + 1)
 
 test('the story plays every failure case', () => {

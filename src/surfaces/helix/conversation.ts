@@ -241,8 +241,7 @@ export class Conversation {
     this.#heard = true
     const turn = await this.#current(said.request)
     if (turn?.origin !== 'agent' && (await this.#isOver(said.request, turn))) return this.#overheard(said)
-    if (!turn) return this.#outlet.dropped('late', said.request)
-    if (turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
+    if (!turn || turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
     if (!turn.answer.has(said.id)) {
       if (this.#past.holds(said)) {
         if (said.request === turn.request && turn.doubtful.length < MOST_DOUBTFUL) turn.doubtful.push(said)

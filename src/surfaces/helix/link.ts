@@ -319,10 +319,12 @@ export class HelixLink implements AgentLink {
     if (!stored) return undefined
     const past = new Past()
     const current = resumed ? interactionOf(resumed.request) : ''
-    const turns = await pastTurns(this.#parts, session, current)
+    const [turns, overheard] = await Promise.all([
+      pastTurns(this.#parts, session, current),
+      store.overheard.read(session),
+    ])
     for (const { entries } of turns) past.add(entries)
-    for (const [entry, known] of Object.entries(await store.overheard.read(session)))
-      past.know(entry, JSON.parse(known) as Known)
+    for (const [entry, known] of Object.entries(overheard)) past.know(entry, JSON.parse(known) as Known)
     const asked = turns.filter(({ origin, attempt }) => origin === 'client' && attempt > 0)
     const recent = asked.slice(-MOST_RECENT).map(({ id }) => id)
     const agentName = stored.metadata['agent_name'] ?? this.#settings.agentName

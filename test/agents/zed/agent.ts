@@ -193,10 +193,14 @@ export class Zed {
   /** An unclean end: whether the last frames were read, nobody knows. */
   #broke(code: number): void {
     this.#socket = undefined
-    for (const delivery of this.deliveries) if (this.#unfinished.has(delivery.request)) delivery.broken = true
+    this.#interrupted()
     if (code !== 1006) return
     const since = performance.now() - TIMES.doubt
     for (const { run, part, at } of this.#written) if (run && at > since) run.inDoubt.add(part)
+  }
+
+  #interrupted(): void {
+    for (const delivery of this.deliveries) if (this.#unfinished.has(delivery.request)) delivery.broken = true
   }
 
   /** Tells an event, now or when there is a connection again. `part`: which part of the run it tells. */
@@ -225,7 +229,7 @@ export class Zed {
   /** The process is gone, with what it was asked and what it had not sent. */
   restart(): void {
     this.#backlog = []
-    for (const delivery of this.deliveries) if (this.#unfinished.has(delivery.request)) delivery.broken = true
+    this.#interrupted()
     this.#unfinished.clear()
     this.#socket?.terminate()
   }

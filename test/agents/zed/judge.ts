@@ -25,7 +25,7 @@ export interface Verdict {
 }
 
 /** Judges each turn. Only what was on its way when a connection broke without a close frame excuses anything. */
-export function judge({ told, typed, turns }: Pick<Outcome, 'told' | 'typed' | 'turns'>): Verdict {
+export function judge({ told, typed }: Pick<Outcome, 'told' | 'typed'>): Verdict {
   const verdict: Verdict = {
     turns: told.length,
     endedOnce: 0,
@@ -40,7 +40,7 @@ export function judge({ told, typed, turns }: Pick<Outcome, 'told' | 'typed' | '
   }
   for (const it of told) judgeTurn(verdict, it)
   for (const run of typed)
-    if (run.inDoubt.size === 0 && !turns.some((turn) => turn.input === run.prompt))
+    if (run.inDoubt.size === 0 && !told.some(({ turn }) => turn.input === run.prompt))
       verdict.wrong.push(`typed and lost: ${run.prompt}`)
   return verdict
 }

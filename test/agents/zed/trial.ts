@@ -27,7 +27,7 @@ export interface Told {
   ends: number
   /** What a viewer that was there from the start, and reconnected, has read in the end; undefined: nobody looked. */
   viewed: string | undefined
-  /** Whether something of the session was on its way when a connection broke, up to the end of this turn. */
+  /** All that the session's agent has run. */
   conversation: Run[]
 }
 
@@ -38,7 +38,6 @@ export interface Outcome {
   told: Told[]
   /** What people typed: the agent's runs of it. */
   typed: Run[]
-  turns: Turn[]
 }
 
 const PATIENT = { limitMs: 120_000, everyMs: 200 }
@@ -157,7 +156,6 @@ class Trial {
     return {
       told,
       branches: branches.length,
-      turns: told.map((it) => it.turn),
       typed: agents.flatMap((it) => it.runs).filter((run) => run.interaction === ''),
     }
   }
