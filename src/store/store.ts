@@ -1,3 +1,4 @@
+import { AuditTrail } from './audit.js'
 import { Bus, type BusLog } from './bus.js'
 import { DeadlineIndex } from './deadlines.js'
 import { keysOf, type Keys } from './keys.js'
@@ -42,6 +43,7 @@ export interface Store {
   overheard: Overheard
   replicas: Replicas
   once: OnceIndex
+  audit: AuditTrail
   bus: Bus
 }
 
@@ -68,6 +70,7 @@ export function openStore(
     overheard: new Overheard(db, keys, settings.sessionTtlMs),
     replicas: new Replicas(db, keys, settings.replicaTtlMs),
     once: new OnceIndex(db, keys),
+    audit: new AuditTrail(db, keys),
     bus: new Bus(
       subscriber,
       commands,
