@@ -1,3 +1,4 @@
+import { ApiKeys } from './api-keys.js'
 import { Bus, type BusLog } from './bus.js'
 import { DeadlineIndex } from './deadlines.js'
 import { keysOf, type Keys } from './keys.js'
@@ -42,6 +43,7 @@ export interface Store {
   overheard: Overheard
   replicas: Replicas
   once: OnceIndex
+  apiKeys: ApiKeys
   bus: Bus
 }
 
@@ -55,6 +57,13 @@ export function openStore(
   const keys = keysOf(settings.prefix)
   const db = new Database(commands, settings.redisDeadlineMs)
   const scripts = new Scripts(commands, db, keys, settings)
+  const bus = new Bus(
+    subscriber,
+    commands,
+    { channel: keys.probe(replica), everyMs: settings.probeEveryMs },
+    settings.redisDeadlineMs,
+    log,
+  )
   return {
     db,
     keys,
@@ -68,12 +77,7 @@ export function openStore(
     overheard: new Overheard(db, keys, settings.sessionTtlMs),
     replicas: new Replicas(db, keys, settings.replicaTtlMs),
     once: new OnceIndex(db, keys),
-    bus: new Bus(
-      subscriber,
-      commands,
-      { channel: keys.probe(replica), everyMs: settings.probeEveryMs },
-      settings.redisDeadlineMs,
-      log,
-    ),
+    apiKeys: new ApiKeys(db, scripts, keys, bus),
+    bus,
   }
 }

@@ -59,6 +59,9 @@ const KINDS: Record<keyof Keys, ((keys: Keys) => string) | 'channel' | 'no key'>
   replicas: (keys) => keys.replicas,
   probe: 'channel',
   sockets: 'channel',
+  apiKey: (keys) => keys.apiKey('0123456789'),
+  apiKeys: (keys) => keys.apiKeys,
+  keysRevoked: 'channel',
   ownerSessions: (keys) => keys.ownerSessions('me'),
   once: (keys) => keys.once('me', 'x'),
 }
