@@ -60,7 +60,7 @@ export class ApiKeys {
   /** Every key, the first to expire first. */
   async list(nowMs: number): Promise<StoredKey[]> {
     await this.#trim(nowMs)
-    const ids = await this.#db.run((redis) => redis.zrange(this.#keys.apiKeys, 0, -1))
+    const ids = await this.#db.run((redis) => redis.zrange(this.#keys.apiKeys, '0', '-1'))
     const found: StoredKey[] = []
     for (const some of portions(ids))
       found.push(...(await Promise.all(some.map((id) => this.read(id)))).filter((key) => key !== undefined))

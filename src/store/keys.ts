@@ -41,6 +41,10 @@ export function keysOf(prefix: string) {
     deadlineShard: (session: SessionId) => Number.parseInt(digest(session).slice(0, 4), 16) % DEADLINE_SHARDS,
     sweep: `${prefix}sweep`,
     sweepLock: `${prefix}sweep:lock`,
+    /** What operators did. */
+    audit: `${prefix}{audit}:trail`,
+    /** Channel: there is an act that no replica has told yet. */
+    auditWake: `${prefix}{audit}:wake`,
     /** BullMQ's own prefix; braces keep its keys in one slot. */
     bullmq: `{${prefix}bullmq}`,
 

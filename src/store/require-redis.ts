@@ -8,16 +8,28 @@ export class RedisRequired extends Error {}
 export const PATIENCE_MS = 15_000
 
 /**
- * Waits until Redis answers, and checks that it is 7.0 or newer and does not evict keys. Throws RedisRequired.
+ * Waits until Redis answers, `patienceMs` at most, and checks that it is 7.0 or newer and does not evict keys. Throws
+ * RedisRequired.
  */
-export async function requireRedis(redis: Connection, url: string, log: RedisLog): Promise<void> {
+export async function requireRedis(
+  redis: Connection,
+  url: string,
+  log: RedisLog,
+  patienceMs = PATIENCE_MS,
+): Promise<void> {
   const shown = url.replace(/\/\/[^@/]*@/, '//***@')
-  const until = Date.now() + PATIENCE_MS
+  const until = Date.now() + patienceMs
+  let trouble = ''
+  const heard = (err: Error) => (trouble = err.message)
+  redis.on('error', heard)
   while (redis.status !== 'ready') {
     if (Date.now() > until)
-      throw new RedisRequired(`Redis at ${shown} does not answer. Start it, or set REDIS_URL to one that runs.`)
+      throw new RedisRequired(
+        `Redis at ${shown} does not answer${trouble && ` (${trouble})`}. Start it, or set REDIS_URL to one that runs.`,
+      )
     await sleep(50)
   }
+  redis.off('error', heard)
   const node = isCluster(redis) ? redis.nodes('master')[0]! : redis
   const info = await node.info()
   const version = /redis_version:(\S+)/.exec(info)?.[1] ?? '0'

@@ -1,4 +1,5 @@
 import { ApiKeys } from './api-keys.js'
+import { AuditTrail } from './audit.js'
 import { Bus, type BusLog } from './bus.js'
 import { DeadlineIndex } from './deadlines.js'
 import { keysOf, type Keys } from './keys.js'
@@ -44,6 +45,7 @@ export interface Store {
   replicas: Replicas
   once: OnceIndex
   apiKeys: ApiKeys
+  audit: AuditTrail
   bus: Bus
 }
 
@@ -78,6 +80,7 @@ export function openStore(
     replicas: new Replicas(db, keys, settings.replicaTtlMs),
     once: new OnceIndex(db, keys),
     apiKeys: new ApiKeys(db, scripts, keys, bus),
+    audit: new AuditTrail(db, keys),
     bus,
   }
 }
