@@ -25,27 +25,29 @@ export type VerifyJwt = (token: string) => Promise<{ owner: string; expiresAt: n
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519']
 /** How far clocks may be apart, s. */
 const CLOCK_TOLERANCE_S = 30
-/** Limits of reading the keys, ms. */
-const KEYS = {
-  timeout: 3000,
+/** How the issuer's keys are read; all in ms. */
+export interface JwksPace {
+  /** Longest wait for an answer. */
+  timeout: number
   /** They are read anew after so long. */
-  maxAge: 10 * 60_000,
+  maxAge: number
   /** For a `kid` that is not among them, at most so often. */
-  cooldown: 10_000,
+  cooldown: number
   /** After a failure not before. */
-  retry: 5000,
+  retry: number
   /** Keys that were read are used so long although they cannot be read anew. */
-  lately: 60 * 60_000,
+  lately: number
 }
+const PACE: JwksPace = { timeout: 3000, maxAge: 600_000, cooldown: 10_000, retry: 5000, lately: 3600_000 }
 
 /**
  * Verifies JWTs of one issuer. The given function throws `unauthorized` with the reason for a token that the issuer signed
  * and that is not good here, and `issuer_unavailable` when its keys cannot be had: such a token is neither accepted nor
  * called wrong. Begins to read the keys at once, so that a wrong address is told at start.
  */
-export function jwtAuth(settings: JwtSettings, log: JwtLog): VerifyJwt {
+export function jwtAuth(settings: JwtSettings, log: JwtLog, pace = PACE): VerifyJwt {
   const { issuer, audience, ownerClaim } = settings
-  const keyFor = issuerKeys(settings.jwksUrl, log)
+  const keyFor = issuerKeys(settings.jwksUrl, log, pace)
   return async (token) => {
     let payload: JWTPayload
     try {
@@ -92,22 +94,22 @@ function reasonOf(err: errors.JWTExpired | errors.JWTClaimValidationFailed, { ow
 }
 
 /** The issuer's key for a token. Throws `issuer_unavailable`; what jose throws means that there is no such key. */
-function issuerKeys(url: string, log: JwtLog): JWTVerifyGetKey {
+function issuerKeys(url: string, log: JwtLog, pace: JwksPace): JWTVerifyGetKey {
   const remote = createRemoteJWKSet(new URL(url), {
-    timeoutDuration: KEYS.timeout,
-    cooldownDuration: KEYS.cooldown,
-    cacheMaxAge: KEYS.maxAge,
+    timeoutDuration: pace.timeout,
+    cooldownDuration: pace.cooldown,
+    cacheMaxAge: pace.maxAge,
   })
   let freshAt = 0
   let failedAt = 0
   let known: JWTVerifyGetKey | undefined
 
   function failed(err: unknown): void {
-    if (Date.now() - failedAt < KEYS.retry) return // said by another who waited for the same answer
+    if (Date.now() - failedAt < pace.retry) return // said by another who waited for the same answer
     failedAt = Date.now()
     const jwks = remote.jwks()
     known = jwks && createLocalJWKSet(jwks)
-    const minutes = Math.round((freshAt + KEYS.lately - failedAt) / 60_000)
+    const minutes = Math.round((freshAt + pace.lately - failedAt) / 60_000)
     const meanwhile =
       minutes > 0
         ? `tokens by keys that are known are accepted for ${minutes} more minutes, others are answered 503`
@@ -124,7 +126,7 @@ function issuerKeys(url: string, log: JwtLog): JWTVerifyGetKey {
   }, failed)
 
   return async (header, token) => {
-    if (Date.now() - failedAt >= KEYS.retry) {
+    if (Date.now() - failedAt >= pace.retry) {
       try {
         const key = await remote(header, token)
         freshAt = Date.now()
@@ -135,7 +137,7 @@ function issuerKeys(url: string, log: JwtLog): JWTVerifyGetKey {
       }
     }
     try {
-      if (known && Date.now() - freshAt < KEYS.lately) return await known(header, token)
+      if (known && Date.now() - freshAt < pace.lately) return await known(header, token)
     } catch (err) {
       if (!isNoKey(err)) throw err // else it may be a new one
     }

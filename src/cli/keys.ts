@@ -23,10 +23,17 @@ export interface NewKey {
   as?: string
 }
 
+interface Asked {
+  owner: string | undefined
+  pools: string[]
+  name: string
+  ttlMs: number | undefined
+}
+
 /** `throughline keys create`: makes a key and prints it, this once. Gives the exit code. */
 export async function createKey({ owner, pool: pools = [], name, expires, json, as }: NewKey): Promise<number> {
   const ttlMs = durationOf(expires)
-  const wrong = mistake(owner, pools, name, ttlMs)
+  const wrong = mistakeIn({ owner, pools, name, ttlMs })
   if (wrong !== undefined) return refuse(wrong)
   return operate(as === undefined ? {} : { as }, async ({ act, parts }) => {
     const { id, text, hash } = mintKey()
@@ -85,12 +92,8 @@ export async function revokeKey(given: string, { as }: { as?: string }): Promise
   })
 }
 
-function mistake(
-  owner: string | undefined,
-  pools: string[],
-  name: string,
-  ttlMs: number | undefined,
-): string | undefined {
+/** What is wrong with a key that is asked for, in a sentence. */
+export function mistakeIn({ owner, pools, name, ttlMs }: Asked): string | undefined {
   if ((owner === undefined) === (pools.length === 0))
     return 'Say whose key it is: --owner NAME for a client, or --pool NAME (as often as you like, * for any) for agents.'
   if (owner !== undefined && !isOwner(owner))
@@ -110,8 +113,8 @@ function refuse(sentence: string): number {
   return EXIT_USAGE
 }
 
-/** `90d` → ms */
-function durationOf(text: string): number | undefined {
+/** `90d` → ms; undefined for what is no duration. */
+export function durationOf(text: string): number | undefined {
   const match = /^(\d{1,7})([mhd])$/.exec(text)
   return match ? Number(match[1]) * UNITS[match[2]!]! : undefined
 }
