@@ -65,6 +65,11 @@ const webhookSecrets = list.pipe(
 )
 const httpUrl = z.string().refine((value) => value === '' || isHttpUrl(value), 'must be an http:// or https:// URL')
 
+const jwksUrl = httpUrl.refine(
+  (value) => value === '' || value.startsWith('https:') || isLoopback(new URL(value).hostname),
+  'must be https://: whoever answers it decides who is let in (http:// for this machine only)',
+)
+
 const setting = <T>(it: Setting<T>): Setting<T> => it
 
 /** Every setting of a replica. `docs/config.md` and `throughline config` show this table. */
@@ -78,7 +83,7 @@ export const SETTINGS = {
   HOST: setting({
     group: 'http',
     default: '',
-    meaning: 'Address to listen on. Empty: all addresses when CLIENT_KEYS and AGENT_KEYS are set, else loopback only.',
+    meaning: 'Address to listen on. Empty: all addresses when clients and agents both need a key, else loopback only.',
     schema: z.string(),
   }),
   OPS_PORT: setting({
@@ -97,14 +102,16 @@ export const SETTINGS = {
     group: 'http',
     default: '',
     secret: true,
-    meaning: 'Keys of clients: owner=key,owner=key. Empty: no key is asked for, loopback only.',
+    meaning:
+      'Keys of clients: owner=key,owner=key. Without these, KEY_STORE and JWT_JWKS_URL no key is asked for, loopback only.',
     schema: named,
   }),
   AGENT_KEYS: setting({
     group: 'http',
     default: '',
     secret: true,
-    meaning: 'Keys of agents: pool=key or pool|pool=key; * is any pool. Empty: no key is asked for, loopback only.',
+    meaning:
+      'Keys of agents: pool=key or pool|pool=key; * is any pool. Without these and KEY_STORE no key is asked for, loopback only.',
     schema: named,
   }),
   TOKEN_SECRET: setting({
@@ -114,6 +121,38 @@ export const SETTINGS = {
     meaning:
       'Signs tokens that open one session each, for its agent or for reading its streams; at least 32 characters. Several, separated by commas: the first signs, all are accepted. Empty: there are no such tokens.',
     schema: list.pipe(z.array(z.string().min(32, 'each secret needs at least 32 characters'))),
+  }),
+  KEY_STORE: setting({
+    group: 'http',
+    default: 'off',
+    meaning:
+      'on: clients and agents may also use keys that `throughline keys` has made; they are kept in Redis, hashed.',
+    schema: z.enum(['on', 'off']),
+  }),
+  JWT_JWKS_URL: setting({
+    group: 'http',
+    default: '',
+    meaning:
+      'Where the issuer of clients’ JWTs publishes its keys (JWKS), https://. Empty: JWTs are not accepted. With it JWT_ISSUER and JWT_AUDIENCE must be set.',
+    schema: jwksUrl,
+  }),
+  JWT_ISSUER: setting({
+    group: 'http',
+    default: '',
+    meaning: 'What `iss` of a JWT must be, letter for letter.',
+    schema: z.string(),
+  }),
+  JWT_AUDIENCE: setting({
+    group: 'http',
+    default: '',
+    meaning: 'What `aud` of a JWT must be or contain; one of several, separated by commas.',
+    schema: list,
+  }),
+  JWT_OWNER_CLAIM: setting({
+    group: 'http',
+    default: 'sub',
+    meaning: 'Claim of a JWT that names the owner. It must be one that users cannot choose for themselves.',
+    schema: text,
   }),
 
   REDIS_URL: setting({
@@ -505,8 +544,15 @@ export function readConfig(env: Record<string, string | undefined> = process.env
   }
   const v = values as Values
   if (problems.length === 0) {
-    if (v.HOST !== '' && !isLoopback(v.HOST) && (v.CLIENT_KEYS.length === 0 || v.AGENT_KEYS.length === 0))
-      problems.push(`HOST: ${v.HOST} is reachable from outside; set CLIENT_KEYS and AGENT_KEYS first`)
+    const keyless = Object.values(keylessOf(v)).filter((sentence) => sentence !== null)
+    if (v.HOST !== '' && !isLoopback(v.HOST) && keyless.length > 0)
+      problems.push(`HOST: ${v.HOST} is reachable from outside, and ${keyless.join('; ')}`)
+    if (v.JWT_JWKS_URL !== '')
+      for (const name of ['JWT_ISSUER', 'JWT_AUDIENCE'] as const)
+        if (v[name].length === 0)
+          problems.push(`${name}: must be set with JWT_JWKS_URL; else tokens for others would open this gateway`)
+    if (v.JWT_JWKS_URL === '' && (v.JWT_ISSUER !== '' || v.JWT_AUDIENCE.length > 0))
+      problems.push('JWT_JWKS_URL: must be set with JWT_ISSUER and JWT_AUDIENCE; without it no JWT is accepted')
     if (v.LEASE_TTL_MS > v.STALE_AFTER_MS) problems.push('LEASE_TTL_MS: must not be longer than STALE_AFTER_MS')
     for (const [pool, { staleAfterMs }] of Object.entries(v.POOL_POLICIES))
       if (staleAfterMs !== undefined && v.LEASE_TTL_MS > staleAfterMs)
@@ -521,9 +567,20 @@ export function readConfig(env: Record<string, string | undefined> = process.env
 
 export const isLoopback = (host: string): boolean => /^(localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/.test(host)
 
+/** Who needs no key, in a sentence that says how to change that; null where one is asked for. */
+const keylessOf = (v: Values) => ({
+  clients:
+    v.CLIENT_KEYS.length === 0 && v.KEY_STORE === 'off' && v.JWT_JWKS_URL === ''
+      ? 'clients need no key: set CLIENT_KEYS, KEY_STORE=on or JWT_JWKS_URL'
+      : null,
+  agents:
+    v.AGENT_KEYS.length === 0 && v.KEY_STORE === 'off' ? 'agents need no key: set AGENT_KEYS or KEY_STORE=on' : null,
+})
+
 function group(v: Values) {
-  const open = v.CLIENT_KEYS.length > 0 && v.AGENT_KEYS.length > 0
-  const host = v.HOST || (open ? '0.0.0.0' : '127.0.0.1')
+  const { clients, agents } = keylessOf(v)
+  const keyless = [clients, agents].filter((sentence) => sentence !== null)
+  const host = v.HOST || (keyless.length > 0 ? '127.0.0.1' : '0.0.0.0')
   return {
     http: {
       port: v.PORT,
@@ -533,8 +590,20 @@ function group(v: Values) {
       clientKeys: v.CLIENT_KEYS,
       agentKeys: v.AGENT_KEYS,
       tokenSecrets: v.TOKEN_SECRET,
+      keyStore: v.KEY_STORE === 'on',
+      jwt:
+        v.JWT_JWKS_URL === ''
+          ? null
+          : {
+              jwksUrl: v.JWT_JWKS_URL,
+              issuer: v.JWT_ISSUER,
+              audience: v.JWT_AUDIENCE,
+              ownerClaim: v.JWT_OWNER_CLAIM,
+            },
       /** Somebody may connect without a key. */
-      keyless: !open,
+      keyless: keyless.length > 0,
+      /** Who, and what to set so that they may not. */
+      keylessBecause: keyless.join('; '),
       maxBodyBytes: v.MAX_BODY_BYTES,
       waitLimitMs: v.WAIT_LIMIT_MS,
       slowViewerMs: v.SLOW_VIEWER_MS,

@@ -4,6 +4,8 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { agentAuth } from './auth/agent.js'
 import { clientAuth } from './auth/client.js'
+import { jwtAuth } from './auth/jwt.js'
+import { FRESH_MS, StoredKeys } from './auth/stored-keys.js'
 import { tokens } from './auth/token.js'
 import type { Config } from './config.js'
 import { auditTeller } from './core/audit.js'
@@ -114,12 +116,31 @@ export async function startGateway(config: Config, log: Logger, version: string)
     const moving = new AbortController()
     const hardStop = new AbortController()
     setMaxListeners(0, moving.signal, hardStop.signal) // every open stream listens
-    const asClient = clientAuth(config.http.clientKeys)
+    const stored = config.http.keyStore ? new StoredKeys(store.apiKeys) : undefined
+    if (stored) {
+      const look = (how: 'check' | 'recheck') =>
+        stored[how]().catch((err: unknown) => observe.outage('keys in use', err)) // looked at again soon
+      const revoked = (id: string) => {
+        log.info({ event: 'key_revoked', keyId: id }, 'key revoked: what it held open is closed')
+        stored.revoked(id)
+      }
+      await patiently(async () => {
+        const heeding = await store.apiKeys.heed({ revoked, look: () => void look('recheck') })
+        closers.push(() => heeding[Symbol.dispose]())
+      })
+      const timer = setInterval(() => void look('check'), FRESH_MS)
+      closers.push(() => clearInterval(timer))
+    }
+    const { jwt } = config.http
+    const asClient = clientAuth({
+      keys: config.http.clientKeys,
+      ...(stored && { stored }),
+      ...(jwt && { jwt: jwtAuth(jwt, log) }),
+    })
     let streams = 0
     const http = {
       log,
-      authenticate: (req: { headers: { authorization?: string } }) =>
-        Promise.resolve().then(() => ({ owner: asClient(req.headers.authorization) })),
+      authenticate: (req: { headers: { authorization?: string } }) => asClient(req.headers.authorization),
       draining: moving.signal,
       hardStop: hardStop.signal,
       loopbackOnly: config.http.keyless,
@@ -155,7 +176,11 @@ export async function startGateway(config: Config, log: Logger, version: string)
     })
     closers.push(() => closed(server))
 
-    const asAgent = agentAuth(config.http.agentKeys, signer)
+    const asAgent = agentAuth({
+      keys: config.http.agentKeys,
+      ...(stored && { stored }),
+      ...(signer && { tokens: signer }),
+    })
     const agents = agentsDoor(server, parts, links, pools, {
       adapter: { pub: opened('adapter-pub'), sub: opened('adapter-sub'), key: store.keys.sockets },
       authenticate: asAgent,
@@ -222,11 +247,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
       port: (server.address() as AddressInfo).port,
       opsPort: (ops.address() as AddressInfo).port,
     }
-    if (config.http.keyless)
-      log.warn(
-        { event: 'keyless' },
-        'CLIENT_KEYS or AGENT_KEYS are not set: listening on loopback only, no key is asked for',
-      )
+    if (config.http.keyless) log.warn({ event: 'keyless' }, `listening on loopback only: ${config.http.keylessBecause}`)
     log.info(
       { event: 'ready', ...address, host: config.http.host, redis: config.redisUrl.replace(/\/\/[^@/]*@/, '//***@') },
       'ready',

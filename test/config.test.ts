@@ -35,11 +35,58 @@ test('all mistakes are told at once, each with the name of its variable', () => 
   ])
 })
 
-test('an address that others can reach is refused until both kinds of keys are set', () => {
-  expect(problemsOf({ HOST: '0.0.0.0' })[0]).toMatch(/^HOST: .*CLIENT_KEYS and AGENT_KEYS/)
-  const keys = { CLIENT_KEYS: 'ann=secret-key-1', AGENT_KEYS: '*=secret-key-2' }
-  expect(problemsOf({ HOST: '0.0.0.0', ...keys })).toEqual([])
-  expect(readConfig(keys).http).toMatchObject({ host: '0.0.0.0', keyless: false })
+test('an address that others can reach is refused until clients and agents both need a key', () => {
+  const outside = { HOST: '0.0.0.0' }
+  expect(problemsOf(outside)).toEqual([
+    expect.stringMatching(/^HOST: .*clients need no key: set CLIENT_KEYS.*; agents need no key: set AGENT_KEYS/),
+  ])
+  const clients = { CLIENT_KEYS: 'ann=secret-key-1' }
+  const agents = { AGENT_KEYS: '*=secret-key-2' }
+  const jwt = { JWT_JWKS_URL: 'https://x/jwks', JWT_ISSUER: 'https://x', JWT_AUDIENCE: 'me' }
+  for (const half of [clients, agents, jwt]) {
+    const side = half === agents ? 'clients' : 'agents'
+    const other = half === agents ? 'agents' : 'clients'
+    const [problem] = problemsOf({ ...outside, ...half })
+    expect(problem).toContain(`${side} need no key`)
+    expect(problem).not.toContain(`${other} need no key`)
+    const { http } = readConfig(half)
+    expect(http).toMatchObject({ host: '127.0.0.1', keyless: true })
+    expect(http.keylessBecause).toContain(`${side} need no key`)
+  }
+  const enough = [
+    { ...clients, ...agents },
+    { ...jwt, ...agents },
+    { KEY_STORE: 'on' },
+    { ...clients, KEY_STORE: 'on' },
+  ]
+  for (const keys of enough) {
+    expect(problemsOf({ ...outside, ...keys })).toEqual([])
+    expect(readConfig(keys).http).toMatchObject({ host: '0.0.0.0', keyless: false })
+  }
+})
+
+test('JWTs are accepted only with issuer and audience, by keys that nobody could have changed on the way', () => {
+  const jwt = {
+    JWT_JWKS_URL: 'https://issuer.example/jwks',
+    JWT_ISSUER: 'https://issuer.example',
+    JWT_AUDIENCE: 'a, b',
+  }
+  expect(readConfig(jwt).http.jwt).toEqual({
+    jwksUrl: 'https://issuer.example/jwks',
+    issuer: 'https://issuer.example',
+    audience: ['a', 'b'],
+    ownerClaim: 'sub',
+  })
+  expect(readConfig({}).http.jwt).toBeNull()
+  expect(problemsOf({ JWT_JWKS_URL: jwt.JWT_JWKS_URL })).toEqual([
+    expect.stringMatching(/^JWT_ISSUER: must be set/),
+    expect.stringMatching(/^JWT_AUDIENCE: must be set/),
+  ])
+  expect(problemsOf({ JWT_ISSUER: jwt.JWT_ISSUER })[0]).toMatch(/^JWT_JWKS_URL: must be set/)
+  for (const url of ['http://issuer.example/jwks', 'http://10.0.0.1/jwks', 'file:///jwks', 'issuer.example'])
+    expect(problemsOf({ ...jwt, JWT_JWKS_URL: url })[0]).toMatch(/^JWT_JWKS_URL: /)
+  for (const host of ['127.0.0.1', 'localhost', '[::1]'])
+    expect(problemsOf({ ...jwt, JWT_JWKS_URL: `http://${host}:8081/jwks` })).toEqual([])
 })
 
 test('policies of single pools are checked at start; every mistake names pool and field', () => {

@@ -35,6 +35,6 @@ export interface AgentLink {
   answer?(session: SessionId, request: RequestId, permission: string, option: string): void
   /** Connect elsewhere; this replica is leaving. */
   move(): void
-  /** Ends the connection so that the agent connects again, unless it was superseded. */
-  close(why: 'unaccepted' | 'superseded' | 'drain'): void
+  /** Ends the connection so that the agent connects again, unless it was superseded or its key is no longer good. */
+  close(why: 'unaccepted' | 'superseded' | 'drain' | 'revoked' | 'expired'): void
 }

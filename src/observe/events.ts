@@ -83,8 +83,14 @@ export class Observe {
     pool: string | null
     capacity: number
     resumed: number
+    keyId?: string
   }): void {
     this.log.info({ event: 'agent_joined', ...fields }, 'agent connected')
+  }
+
+  /** An agent was not let in. `keyId`: the stored key that it claims to have. */
+  agentRefused(fields: { transport: string; code: string; message: string; keyId?: string }): void {
+    this.log.info({ event: 'agent_refused', ...fields }, 'agent not let in')
   }
 
   agentLeft(fields: { agent: string; connection: string; why: string; holding: number }): void {

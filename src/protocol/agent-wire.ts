@@ -135,9 +135,12 @@ export interface MoveMessage {
   reason: 'drain'
 }
 
-/** Gateway → agent `notice`: a message of yours was not understood; it was dropped. */
+/**
+ * Gateway → agent `notice`: a message of yours was not understood and was dropped; or, `superseded` and `unauthorized` (the
+ * key was revoked or has expired), this connection is closed now.
+ */
 export interface NoticeMessage {
-  code: 'invalid_message' | 'event_too_large' | 'superseded'
+  code: 'invalid_message' | 'event_too_large' | 'superseded' | 'unauthorized'
   message: string
   request?: RequestId
 }

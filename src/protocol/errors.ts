@@ -112,6 +112,12 @@ export const ERRORS = {
     retryAfterS: 2,
     sentence: 'Redis cannot be reached at the moment. Send the same request again with the same Idempotency-Key.',
   },
+  issuer_unavailable: {
+    status: 503,
+    retry: true,
+    retryAfterS: 5,
+    sentence: 'The keys by which tokens are verified cannot be read at the moment. Send the same request again.',
+  },
   draining: { status: 503, retry: true, retryAfterS: 1, sentence: 'This replica is leaving. Send the request again.' },
   wait_limit: {
     status: 504,

@@ -60,6 +60,11 @@ export function keysOf(prefix: string) {
     /** Channel prefix of the Socket.IO adapter. */
     sockets: `${prefix}sockets`,
 
+    apiKey: (id: string) => `${prefix}{keys}:key:${id}`,
+    apiKeys: `${prefix}{keys}:all`,
+    /** Channel: the id of an API key that is gone. */
+    keysRevoked: `${prefix}{keys}:revoked`,
+
     ownerSessions: (owner: string) => `${ownerBase(owner)}sessions`,
     once: (owner: string, name: string) => `${ownerBase(owner)}once:${digest(name)}`,
   }

@@ -56,7 +56,7 @@ export class Pools {
       this.#keys.agents(pool),
     ]
     const args = [session, sinceMs, agent, wait ? '1' : '0', this.#ttlMs, this.#keys.poolWake(pool)]
-    const [line, position, free, agents, waiting] = await this.#scripts.ofPool('pend', keys, args)
+    const [line, position, free, agents, waiting] = await this.#scripts.over('pend', keys, args)
     return {
       line: line as Place['line'],
       position: Number(position),
@@ -81,7 +81,7 @@ export class Pools {
       this.#keys.agentSessions(pool, agent),
       this.#keys.agent(pool, agent),
     ]
-    return (await this.#scripts.ofPool('claim', keys, [most, this.#ttlMs, connection])) as SessionId[]
+    return (await this.#scripts.over('claim', keys, [most, this.#ttlMs, connection])) as SessionId[]
   }
 
   /** Gives an agent's own line back to the pool: it has left. */
@@ -112,7 +112,7 @@ export class Pools {
     const keys = [this.#keys.agent(pool, by.agent), this.#keys.agents(pool)]
     const arrives = by.how === 'arrives' ? '1' : '0'
     const args = [by.agent, by.connection, arrives, nowMs, this.#agentTtlMs, ...Object.entries(fields).flat()]
-    await this.#scripts.ofPool('present', keys, args)
+    await this.#scripts.over('present', keys, args)
     await this.#db.run((redis) =>
       redis
         .multi()

@@ -1,3 +1,4 @@
+import { ApiKeys } from './api-keys.js'
 import { AuditTrail } from './audit.js'
 import { Bus, type BusLog } from './bus.js'
 import { DeadlineIndex } from './deadlines.js'
@@ -45,6 +46,7 @@ export interface Store {
   overheard: Overheard
   replicas: Replicas
   once: OnceIndex
+  apiKeys: ApiKeys
   audit: AuditTrail
   bus: Bus
 }
@@ -59,6 +61,13 @@ export function openStore(
   const keys = keysOf(settings.prefix)
   const db = new Database(commands, settings.redisDeadlineMs)
   const scripts = new Scripts(commands, db, keys, settings)
+  const bus = new Bus(
+    subscriber,
+    commands,
+    { channel: keys.probe(replica), everyMs: settings.probeEveryMs },
+    settings.redisDeadlineMs,
+    log,
+  )
   return {
     db,
     keys,
@@ -73,13 +82,8 @@ export function openStore(
     overheard: new Overheard(db, keys, settings.sessionTtlMs),
     replicas: new Replicas(db, keys, settings.replicaTtlMs),
     once: new OnceIndex(db, keys),
+    apiKeys: new ApiKeys(db, scripts, keys, bus),
     audit: new AuditTrail(db, keys),
-    bus: new Bus(
-      subscriber,
-      commands,
-      { channel: keys.probe(replica), everyMs: settings.probeEveryMs },
-      settings.redisDeadlineMs,
-      log,
-    ),
+    bus,
   }
 }

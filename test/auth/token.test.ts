@@ -38,7 +38,7 @@ test('secrets are rotated: the new one signs, the old one is still accepted', as
 
 test('an agent with a session token serves that session and joins no pool', async () => {
   const signer = tokens([SECRET])!
-  const authenticate = agentAuth([{ name: 'coder', key: 'coder-key' }], signer)
+  const authenticate = agentAuth({ keys: [{ name: 'coder', key: 'coder-key' }], tokens: signer })
   const principal = (await authenticate(await signer.mint('agent', mine, 60_000)))!
   expect(principal).toEqual({ pools: [], session: mine })
   expect(mayServe(principal, mine, 'coder')).toBe(true)

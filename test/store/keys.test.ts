@@ -1,5 +1,6 @@
 import { Redis } from 'ioredis'
 import { openAdmin } from '../../src/admin.js'
+import { mintKey } from '../../src/auth/mint-key.js'
 import { readConfig } from '../../src/config.js'
 import { newInteractionId, newSessionId } from '../../src/core/mint.js'
 import { sessionOf, type SessionId } from '../../src/protocol/ids.js'
@@ -66,6 +67,9 @@ const KINDS: Record<keyof Keys, ((keys: Keys) => string) | 'channel' | 'no key'>
   probe: 'channel',
   replicaWake: 'channel',
   sockets: 'channel',
+  apiKey: (keys) => keys.apiKey('0123456789'),
+  apiKeys: (keys) => keys.apiKeys,
+  keysRevoked: 'channel',
   ownerSessions: (keys) => keys.ownerSessions('me'),
   once: (keys) => keys.once('me', 'x'),
 }
@@ -79,6 +83,7 @@ const kindOf = (key: string, prefix: string): string =>
     .replaceAll(/deadlines:\d+/g, 'deadlines')
     .replaceAll(/\d{10,}/g, '<time>')
     .replaceAll(/replica:r\d/g, 'replica')
+    .replaceAll(/(?<={keys}:key:)[0-9a-z]{10}/g, '<id>')
     .replaceAll(/evt_[0-9a-z_]+/g, 'evt_int')
 
 /**
@@ -185,6 +190,10 @@ async function everything(net: Network): Promise<void> {
   {
     await using admin = await openAdmin(readConfig({ ...env, REDIS_URL: net.redisUrl, KEY_PREFIX: net.prefix }), 'test')
     await admin.act('key.created', 'key_1', async () => 'done')
+    const createdAt = await admin.parts.store.replicas.now()
+    const { id, hash } = mintKey()
+    const key = { id, hash, kind: 'client' as const, owner: 'ann', pools: [], name: '', createdAt, usedOn: '' }
+    await admin.parts.store.apiKeys.add({ ...key, expiresAt: createdAt + 2000 })
   }
 
   const { body: named } = await api<{ id: SessionId }>(net.url(0), '/sessions', { pool: 'coder' })

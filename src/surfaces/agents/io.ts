@@ -2,7 +2,7 @@ import type { Server as HttpServer } from 'node:http'
 import { createAdapter } from '@socket.io/redis-adapter'
 import { Server, type Namespace } from 'socket.io'
 import { z } from 'zod'
-import { mayJoin, mayServe, type AgentPrincipal } from '../../auth/agent.js'
+import { claimedAgentKeyId, mayJoin, mayServe, type AgentPrincipal } from '../../auth/agent.js'
 import type { PoolWatch } from '../../core/claim.js'
 import type { Connection } from '../../core/connection.js'
 import { join, part } from '../../core/join.js'
@@ -81,7 +81,12 @@ export function agentsDoor(
       welcome(socket, message)
         .then((reply) => {
           answer(reply.reply)
-          if (!reply.reply.ok) return void setTimeout(() => socket.conn.close(), 500).unref()
+          if (!reply.reply.ok) {
+            const { code, message } = reply.reply
+            const keyId = claimedAgentKeyId(keyOf(socket))
+            observe.agentRefused({ transport: 'socket.io', code, message, ...(keyId && { keyId }) })
+            return void setTimeout(() => socket.conn.close(), 500).unref()
+          }
           station = reply.station
           return reply.open?.().finally(() => {
             opened = true
@@ -120,7 +125,7 @@ export function agentsDoor(
     const parsed = Hello.safeParse(message)
     if (!parsed.success) return { reply: refusal('invalid_hello', z.prettifyError(parsed.error).slice(0, 1000), false) }
     const hello = parsed.data
-    const principal = await options.authenticate((socket.handshake.auth as { key?: string } | undefined)?.key)
+    const principal = await options.authenticate(keyOf(socket))
     if (!principal)
       return {
         reply: refusal('unauthorized', 'No valid agent key or session token in auth.key of the handshake.', false),
@@ -136,6 +141,10 @@ export function agentsDoor(
     }
 
     const link = socketLink(socket, hello.agent, hello.pool ?? null, parts.clock.now())
+    const held = principal.hold?.((why) => link.close(why))
+    const release = () => held?.[Symbol.dispose]()
+    socket.once('disconnect', release)
+    if (!socket.connected) release()
     const joined = await join(parts, links, pools, link, hello)
     const backlog: (() => void)[] = []
     const opened = holdBack(socket, backlog)
@@ -145,6 +154,7 @@ export function agentsDoor(
       pool: link.pool,
       capacity: hello.capacity,
       resumed: joined.resumed.length,
+      ...(principal.keyId && { keyId: principal.keyId }),
     })
     return {
       station: joined.station,
@@ -178,6 +188,12 @@ export function agentsDoor(
       await io.close()
     },
   }
+}
+
+/** What the handshake shows for a key. */
+function keyOf(socket: AgentSocket): string | undefined {
+  const { key } = Object(socket.handshake.auth) as { key?: unknown }
+  return typeof key === 'string' ? key : undefined
 }
 
 const refusal = (code: Refusal['code'], message: string, retry: boolean): Refusal => ({

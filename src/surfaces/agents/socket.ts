@@ -21,6 +21,18 @@ export type AgentSocket = Socket<AgentToGateway, GatewayToAgent>
 /** Requests whose late output this connection was told about; one telling is enough. */
 const TOLD_LIMIT = 1000
 
+/** What an agent is told before its connection is closed; where there is nothing, it just connects again. */
+const NOTICES: Record<Parameters<AgentLink['close']>[0], NoticeMessage | null> = {
+  superseded: {
+    code: 'superseded',
+    message: 'Another connection uses this agent id; it has the sessions now.',
+  },
+  revoked: { code: 'unauthorized', message: 'The key of this agent was revoked.' },
+  expired: { code: 'unauthorized', message: 'The key of this agent has expired.' },
+  unaccepted: null,
+  drain: null,
+}
+
 /** A Socket.IO connection as core sees an agent. */
 export function socketLink(socket: AgentSocket, agent: string, pool: string | null, since: number): AgentLink {
   return {
@@ -38,11 +50,8 @@ export function socketLink(socket: AgentSocket, agent: string, pool: string | nu
       void socket.emit('answer', { session, request, permission, option }),
     move: () => void socket.emit('move', { reason: 'drain' }),
     close(why) {
-      if (why === 'superseded')
-        socket.emit('notice', {
-          code: 'superseded',
-          message: 'Another connection uses this agent id; it has the sessions now.',
-        })
+      const notice = NOTICES[why]
+      if (notice) socket.emit('notice', notice)
       socket.conn.close() // not disconnect(): that tells the client to stay away
     },
   }

@@ -83,8 +83,8 @@ export function helixSurface(parts: HelixHttpParts): Router {
       await sse.write([chunk([{ index: 0, delta: { content: text.slice(sent) }, finish_reason: null }])])
       sent = text.length
     }
-    if (sse.signal.aborted) return
-    const failure = failureOf({ status: turn.status, error: turn.error ?? null })
+    if (sse.gone) return
+    const failure = sse.refusal?.message ?? failureOf({ status: turn.status, error: turn.error ?? null })
     if (failure) await sse.write([frame({ data: { error: { message: `External agent error: ${failure}` } } })])
     else await sse.write([chunk([{ index: 0, delta: {}, finish_reason: 'stop' }]), Buffer.from('data: [DONE]\n\n')])
     sse.end('done')

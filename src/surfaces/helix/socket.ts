@@ -2,7 +2,8 @@ import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WebSocketServer, type WebSocket } from 'ws'
-import { mayJoin, mayServe, type AgentPrincipal } from '../../auth/agent.js'
+import { claimedAgentKeyId, mayJoin, mayServe, type AgentPrincipal } from '../../auth/agent.js'
+import { bearerOf } from '../../auth/client.js'
 import type { PoolWatch } from '../../core/claim.js'
 import { join, part } from '../../core/join.js'
 import type { AgentLink } from '../../core/link.js'
@@ -46,6 +47,7 @@ interface Caller {
   pool: string | null
   capacity: number
   session: SessionId | undefined
+  principal: AgentPrincipal
 }
 
 /**
@@ -80,7 +82,10 @@ export function helixDoor(
         if (typeof caller !== 'string')
           return sockets.handleUpgrade(req, socket, head, (peer) => void welcome(peer, caller))
         const status = /^\d+/.exec(caller)![0]
-        refuse(socket, Number(status), caller.slice(status.length + 1))
+        const message = caller.slice(status.length + 1)
+        const keyId = claimedAgentKeyId(bearerOf(req.headers.authorization))
+        observe.agentRefused({ transport: 'helix', code: status, message, ...(keyId && { keyId }) })
+        refuse(socket, Number(status), message)
       })
       .catch((err: unknown) => {
         observe.outage('helix hello', err)
@@ -95,8 +100,7 @@ export function helixDoor(
       return '403 Without configured keys this gateway takes agents of this machine only.'
     if (closed || links.all.length >= options.maxAgents) return '503 This replica takes no more agents. Connect again.'
     if (!options.loopbackOnly && !authorization) return '401 Authorization header required'
-    const token = /^Bearer +(\S+)$/i.exec(authorization ?? '')?.[1]
-    const principal = await options.authenticate(token)
+    const principal = await options.authenticate(bearerOf(authorization))
     if (!principal) return '401 Invalid token'
     const query = new URL(req.url!, 'http://x').searchParams
     const agent = query.get('session_id') || query.get('agent_id') || newName('external-agent')
@@ -104,7 +108,7 @@ export function helixDoor(
     if (isSessionId(agent)) {
       const stored = await store.sessions.read(agent)
       if (!mayServe(principal, agent, stored?.pool)) return '401 Invalid token'
-      return { agent, pool: null, capacity: 0, session: agent }
+      return { agent, pool: null, capacity: 0, session: agent, principal }
     }
     const pool = query.get('pool') || options.pool
     if (!PoolName.safeParse(pool).success)
@@ -113,11 +117,11 @@ export function helixDoor(
     const capacity = Number(query.get('capacity') ?? 1)
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > MOST_CAPACITY)
       return `400 capacity is a whole number from 1 to ${MOST_CAPACITY}`
-    return { agent, pool, capacity, session: undefined }
+    return { agent, pool, capacity, session: undefined, principal }
   }
 
   async function welcome(socket: WebSocket, caller: Caller): Promise<void> {
-    const { agent, pool, capacity } = caller
+    const { agent, pool, capacity, principal } = caller
     const link = new HelixLink(parts, socket, options, {
       agent,
       pool,
@@ -130,6 +134,7 @@ export function helixDoor(
     })
     socket.on('error', (err) => observe.badMessage({ agent, code: 'invalid_frame', detail: err.message }))
     keepAlive(socket)
+    const held = principal.hold?.((why) => link.close(why))
     const gone = new Promise<string>((resolve) => socket.once('close', (code) => resolve(`code ${code}`)))
     let station: Station | undefined
     try {
@@ -139,7 +144,14 @@ export function helixDoor(
       const holding = (await Promise.all(sessions.map(inHand))).filter((it) => it !== undefined)
       const joined = await join(parts, links, pools, link, { capacity, sessions, holding })
       link.station = station = joined.station
-      observe.agentJoined({ agent, connection: link.connection, pool, capacity, resumed: joined.resumed.length })
+      observe.agentJoined({
+        agent,
+        connection: link.connection,
+        pool,
+        capacity,
+        resumed: joined.resumed.length,
+        ...(principal.keyId && { keyId: principal.keyId }),
+      })
       await joined.open()
       await link.open(joined.resumed)
     } catch (err) {
@@ -147,6 +159,7 @@ export function helixDoor(
       socket.close(1013, 'try again later') // it connects again by itself
     }
     const why = await gone
+    held?.[Symbol.dispose]()
     if (!station) return
     observe.agentLeft({ agent, connection: link.connection, why, holding: station.holds.size })
     const done = part(parts, links, pools, station, 'lost')

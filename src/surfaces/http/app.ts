@@ -84,7 +84,11 @@ const authenticate =
   (parts: HttpParts, admit?: Admit): RequestHandler =>
   async (req, res, next) => {
     const call = callOf(res)
-    if (!(await admit?.(call, req))) call.owner = (await parts.authenticate(req)).owner
+    if (!(await admit?.(call, req))) {
+      const { owner, hold } = await parts.authenticate(req)
+      call.owner = owner
+      if (hold) call.hold = hold
+    }
     next()
   }
 

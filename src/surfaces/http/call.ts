@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Request, RequestHandler, Response } from 'express'
+import { claimedKeyId } from '../../auth/client.js'
+import type { Hold } from '../../auth/hold.js'
 import type { InteractionId, SessionId } from '../../protocol/ids.js'
 import type { HttpParts } from './parts.js'
 
@@ -11,8 +13,10 @@ export interface Call {
   readonly over: AbortSignal
   /** Empty until authenticated. */
   owner: string
-  /** What a token opened, instead of an owner: reading this one session's streams, until `expiresAt` (ms). */
-  opened?: { session: SessionId; expiresAt: number }
+  /** What a token opened, instead of an owner: reading the streams of this one session. */
+  opened?: SessionId
+  /** Tells when what the caller came in by is no longer good. */
+  hold?: Hold
   /** The pattern that matched, such as `/api/v1/sessions/:session`. */
   route: string
   session?: SessionId
@@ -29,6 +33,7 @@ export function beginCall({ log, observe }: Pick<HttpParts, 'log' | 'observe'>):
     const startedAt = performance.now()
     const over = new AbortController()
     const given = req.get('x-request-id')
+    const keyId = claimedKeyId(req.get('authorization'))
     const call: Call = {
       id: given !== undefined && SANE_ID.test(given) ? given : randomUUID(),
       over: over.signal,
@@ -50,6 +55,7 @@ export function beginCall({ log, observe }: Pick<HttpParts, 'log' | 'observe'>):
           route: call.route, // not the URL: ids stand beside it, and a query may hold a token
           status,
           ms,
+          ...(keyId && { keyId }),
           ...(call.session && { session: call.session }),
           ...(call.interaction && { interaction: call.interaction }),
           ...(!res.writableFinished && { unfinished: true }), // the client left, or we cut it off

@@ -1,11 +1,12 @@
 import type { IncomingMessage } from 'node:http'
 import type { Logger } from 'pino'
+import type { ClientPrincipal } from '../../auth/client.js'
 
 /** What every HTTP door is given. Every open stream listens to the two signals: see to `setMaxListeners(0, …)`. */
 export interface HttpParts {
   log: Logger
-  /** Who is calling. Throws `unauthorized`. */
-  authenticate: (req: IncomingMessage) => Promise<{ owner: string }>
+  /** Who is calling. Throws `unauthorized`, and 503 while it cannot be known. */
+  authenticate: (req: IncomingMessage) => Promise<ClientPrincipal>
   /** Aborted when this replica leaves and viewers that can resume elsewhere should do so. */
   draining: AbortSignal
   /** Aborted when the grace period is over: whatever still streams is cut. */

@@ -1,4 +1,6 @@
 import type { Request, Response } from 'express'
+import type { EndOfAccess } from '../../auth/hold.js'
+import { ThroughlineError } from '../../protocol/errors.js'
 import type { Call } from './call.js'
 import { drained } from './flow.js'
 import type { HttpParts, StreamEnd } from './parts.js'
@@ -31,6 +33,7 @@ export class EventStream {
   #ending: NodeJS.Timeout | undefined
   #how: StreamEnd = 'left'
   #sentAway = false
+  #refusal: ThroughlineError | undefined
 
   constructor(parts: Pick<HttpParts, 'limits' | 'observe'>, call: Call, req: Request, res: Response, kind: StreamKind) {
     this.#parts = parts
@@ -43,8 +46,10 @@ export class EventStream {
     const destroy = () => this.destroy('cut')
     leave?.addEventListener('abort', stop)
     cut?.addEventListener('abort', destroy)
+    const held = call.hold?.((why) => this.#refuse(why))
     const close = () => {
       stop()
+      held?.[Symbol.dispose]()
       clearInterval(this.#keepAlive)
       clearTimeout(this.#ending)
       leave?.removeEventListener('abort', stop)
@@ -71,9 +76,25 @@ export class EventStream {
     return (this.#sentAway || this.#kind.leave?.aborted === true) && !this.#res.destroyed
   }
 
-  /** Has the viewer leave as if the replica did: what it follows ends, and it may come again. */
-  sendAway(): void {
-    this.#sentAway = true
+  /** Why the viewer may read no further, to be told; what it follows has ended. */
+  get refusal(): ThroughlineError | undefined {
+    return this.#refusal
+  }
+
+  /** There is nobody to be told anything. */
+  get gone(): boolean {
+    return this.signal.aborted && !this.#refusal
+  }
+
+  /**
+   * A key that was revoked ends the stream. One that has expired sends a viewer away that can resume, as if the replica
+   * left; one that cannot reads its turn to the end.
+   */
+  #refuse(why: EndOfAccess): void {
+    if (why === 'revoked')
+      this.#refusal = new ThroughlineError('unauthorized', { message: 'The key that opened this stream was revoked.' })
+    else if (this.#kind.leave) this.#sentAway = true
+    else return
     this.#stop.abort()
   }
 

@@ -60,6 +60,7 @@ export function sessionStreamRoutes(parts: NativeParts): Routes {
           stream.open()
           await stream.write([retryFrame(limits)])
           for (; !next.done; next = await all.next()) await stream.write(frames(session, next.value))
+          if (stream.refusal) throw stream.refusal
           if (stream.leaving) return await sendElsewhere(stream)
           if (stream.signal.aborted) return
           await stream.write([frame({ event: 'done', data: { session } })])

@@ -59,6 +59,7 @@ export function viewers(parts: NativeParts): View {
         await stream.write(frames(id, batch.value))
         status = endIn(batch.value)
       }
+      if (stream.refusal) throw stream.refusal
       if (!status && !stream.signal.aborted) ({ status } = await core.interaction(await readerOf(core, call), id)) // ended unseen
       if (status) await finish(stream, id, status)
       else if (stream.leaving) await sendElsewhere(stream)

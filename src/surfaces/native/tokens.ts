@@ -1,4 +1,5 @@
 import type { Request } from 'express'
+import { holdUntil } from '../../auth/hold.js'
 import type { Core } from '../../core/core.js'
 import type { Tokens } from '../../auth/token.js'
 import { ThroughlineError } from '../../protocol/errors.js'
@@ -35,7 +36,8 @@ export const byToken =
       throw new ThroughlineError('unauthorized', { message, param: 'token' })
     }
     if (sessionNamed(req) !== opened.session) throw new ThroughlineError('not_found')
-    call.opened = opened
+    call.opened = opened.session
+    call.hold = holdUntil(opened.expiresAt)
     return true
   }
 
@@ -46,4 +48,4 @@ function sessionNamed({ params: { session, interaction } }: Request): string | u
 
 /** Whose streams are read: asked for late, since an outage of Redis must not be the answer to an EventSource. */
 export const readerOf = async (core: Core, call: Call): Promise<string> =>
-  call.opened ? core.ownerOf(call.opened.session) : call.owner
+  call.opened ? core.ownerOf(call.opened) : call.owner

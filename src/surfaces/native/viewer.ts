@@ -8,17 +8,11 @@ import type { NativeParts } from './parts.js'
 /** Upper bound, in ms, of the random pause in which a leaving replica's viewers come back elsewhere. */
 const DRAIN_SPREAD_MS = 3000
 
-/** A native viewer's stream, not opened yet. One that a token let in is sent away when the token expires. */
+/** A native viewer's stream, not opened yet. */
 export function viewerOf(parts: NativeParts, call: Call, req: Request, res: Response): EventStream {
   const keepAlive = req.query['ping'] === '1' ? frame({ event: 'ping', data: {} }) : comment('ka')
   const kind = { surface: 'native', keepAlive, leave: parts.draining, cut: parts.hardStop }
-  const stream = new EventStream(parts, call, req, res, kind)
-  if (call.opened) {
-    const expiry = setTimeout(() => stream.sendAway(), call.opened.expiresAt - Date.now())
-    call.over.addEventListener('abort', () => clearTimeout(expiry))
-    if (call.over.aborted) clearTimeout(expiry)
-  }
-  return stream
+  return new EventStream(parts, call, req, res, kind)
 }
 
 /** The first thing on a stream: how long to wait before coming again, not the same for all who break off together. */

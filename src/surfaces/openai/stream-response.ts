@@ -4,6 +4,7 @@ import { START } from '../../protocol/sequence.js'
 import type { Call } from '../http/call.js'
 import { explain, reportBug } from '../http/errors.js'
 import { comment, EventStream, frame } from '../http/sse.js'
+import { openAiError } from './errors.js'
 import type { OpenAiParts } from './parts.js'
 import { isEnding, ResponseProjection, type ResponseFrame } from './project-response.js'
 import type { ResponseHead } from './response.js'
@@ -68,14 +69,20 @@ export async function streamResponse(
         if (projection.over) break
       }
     }
-    if (stream.signal.aborted) return // the viewer has left, the turn goes on
+    if (stream.gone) return // the viewer has left, the turn goes on
+    if (stream.refusal) throw stream.refusal
     if (!projection.over) throw new Error(`following ${head.interaction} ended before the turn did`)
     await stream.write([DONE])
     stream.end('done')
   } catch (thrown) {
-    if (stream.signal.aborted) return
+    if (stream.gone) return
     if (!stream.opened) throw thrown
-    reportBug(parts, call, explain(thrown))
-    stream.destroy('cut')
+    const error = explain(thrown)
+    reportBug(parts, call, error)
+    if (!stream.refusal) return stream.destroy('cut')
+    // the number of the last frame: none is used up by what is not in the log
+    const data = { type: 'error', sequence_number: Math.max(sent, 0), error: openAiError(error) }
+    await stream.write([frame({ event: 'error', data })])
+    stream.end('cut')
   }
 }

@@ -33,10 +33,11 @@ export async function streamTurn(
       await stream.write(framesOf(projection, part).map(frame))
       if (projection.over) break
     }
-    if (stream.signal.aborted) return
+    if (stream.gone) return
+    if (stream.refusal) throw stream.refusal
     if (!projection.over) throw new Error(`following ${id} ended before the turn did`)
   } catch (thrown) {
-    if (stream.signal.aborted) return // the viewer has left, the turn goes on
+    if (stream.gone) return // the viewer has left, the turn goes on
     const error = explain(thrown)
     reportBug(parts, call, error)
     await stream.write(projection.failure(openAiError(error)).map(frame))
