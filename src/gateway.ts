@@ -19,6 +19,7 @@ import { Observe } from './observe/events.js'
 import type { Logger } from './observe/logger.js'
 import { createMetrics } from './observe/metrics.js'
 import { connector, isUnavailable, type Connection, type Role } from './store/redis.js'
+import { withoutPassword } from './store/redis-where.js'
 import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
@@ -35,7 +36,7 @@ import { openAiSurface } from './surfaces/openai/router.js'
 import { opsApp, type Check } from './surfaces/ops/server.js'
 import { startWebhooks } from './surfaces/webhooks/door.js'
 
-export { RedisRequired } from './store/require-redis.js'
+export { RedisRequired } from './store/redis-where.js'
 
 export interface Gateway {
   replica: string
@@ -71,7 +72,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
   }
 
   try {
-    const open = connector(config.redisUrl, config.replica, log)
+    const open = connector(config.redis, config.replica, log)
     const opened = (role: Role): Connection => {
       const redis = open(role)
       closers.push(() => redis.disconnect())
@@ -81,7 +82,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
     const observe = new Observe(log, metrics)
 
     const commands = opened('commands')
-    await requireRedis(commands, config.redisUrl, log)
+    await requireRedis(commands, config.redis, log)
     const subscriber = opened('subscriber')
     const store = openStore({ commands, subscriber }, config.store, config.replica, log)
     closers.push(() => store.bus.close())
@@ -222,10 +223,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
         { event: 'keyless' },
         'CLIENT_KEYS or AGENT_KEYS are not set: listening on loopback only, no key is asked for',
       )
-    log.info(
-      { event: 'ready', ...address, host: config.http.host, redis: config.redisUrl.replace(/\/\/[^@/]*@/, '//***@') },
-      'ready',
-    )
+    log.info({ event: 'ready', ...address, host: config.http.host, redis: withoutPassword(config.redis.url) }, 'ready')
 
     return {
       replica: config.replica,
