@@ -6,6 +6,7 @@ import { agentAuth } from './auth/agent.js'
 import { clientAuth } from './auth/client.js'
 import { tokens } from './auth/token.js'
 import type { Config } from './config.js'
+import { auditTeller } from './core/audit.js'
 import { buildCore } from './core/build.js'
 import { PoolWatch } from './core/claim.js'
 import { drain } from './core/drain.js'
@@ -180,7 +181,11 @@ export async function startGateway(config: Config, log: Logger, version: string)
       observe,
     )
     closers.push(() => sweeper.stop())
-    const replica = startReplica(parts, links, viewers, judge, state, startedAt)
+    const tellAudit = auditTeller(parts, () => commands.status === 'end')
+    await patiently(async () => {
+      await store.bus.listen(store.keys.auditWake, { message: tellAudit, look: tellAudit })
+    })
+    const replica = startReplica(parts, links, viewers, judge, state, startedAt, tellAudit)
     closers.push(() => store.replicas.leave(config.replica).catch(() => {})) // else it fades by itself
     closers.push(() => replica.stop())
 

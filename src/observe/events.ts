@@ -1,3 +1,4 @@
+import type { AuditEntry } from '../protocol/audit.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
 
@@ -118,6 +119,11 @@ export class Observe {
   webhookFailed(fields: WebhookFields & { reason: string }): void {
     this.metrics.webhooks.inc({ type: fields.type, outcome: 'failed' })
     this.log.warn({ event: 'webhook_failed', ...fields }, 'webhook given up')
+  }
+
+  /** An operator did something, from whatever machine. Told by one replica. */
+  administered({ at, ...entry }: AuditEntry): void {
+    this.log.info({ event: 'audit', ...entry, at: new Date(at).toISOString() }, 'audit')
   }
 
   outage(what: string, err: unknown): void {

@@ -1,3 +1,4 @@
+import { AuditTrail } from './audit.js'
 import { Bus, type BusLog } from './bus.js'
 import { DeadlineIndex } from './deadlines.js'
 import { keysOf, type Keys } from './keys.js'
@@ -5,6 +6,7 @@ import { Leases } from './leases.js'
 import { Log } from './log.js'
 import { OnceIndex } from './once.js'
 import { Overheard } from './overheard.js'
+import { Overview } from './overview.js'
 import { Pools } from './pools.js'
 import { Database, type Connection } from './redis.js'
 import { Replicas } from './replicas.js'
@@ -38,10 +40,12 @@ export interface Store {
   log: Log
   pools: Pools
   deadlines: DeadlineIndex
+  overview: Overview
   threads: Threads
   overheard: Overheard
   replicas: Replicas
   once: OnceIndex
+  audit: AuditTrail
   bus: Bus
 }
 
@@ -64,10 +68,12 @@ export function openStore(
     log: new Log(db, scripts, keys, { maxEvents: settings.maxLogEvents, maxBytes: settings.maxLogBytes }),
     pools: new Pools(db, scripts, keys, settings.sessionTtlMs, settings.leaseTtlMs * 2),
     deadlines: new DeadlineIndex(db, keys, settings.sessionTtlMs),
+    overview: new Overview(db, keys),
     threads: new Threads(db, keys, settings.sessionTtlMs),
     overheard: new Overheard(db, keys, settings.sessionTtlMs),
     replicas: new Replicas(db, keys, settings.replicaTtlMs),
     once: new OnceIndex(db, keys),
+    audit: new AuditTrail(db, keys),
     bus: new Bus(
       subscriber,
       commands,
