@@ -12,7 +12,7 @@ import { connector } from './store/redis.js'
 import { requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 
-export { RedisRequired } from './store/require-redis.js'
+export { RedisRequired } from './store/redis-where.js'
 export type { AuditAct, AuditEntry } from './protocol/audit.js'
 
 /** How long an operator waits for Redis, ms. */
@@ -36,10 +36,10 @@ export interface Admin extends AsyncDisposable {
  */
 export async function openAdmin(config: Config, version: string, by = whoAmI()): Promise<Admin> {
   const log = createLogger({ level: 'silent', replica: config.replica, version })
-  const open = connector(config.redisUrl, config.replica, log)
+  const open = connector(config.redis, config.replica, log)
   const commands = open('commands')
   try {
-    await requireRedis(commands, config.redisUrl, log, PATIENCE_MS)
+    await requireRedis(commands, config.redis, log, PATIENCE_MS)
   } catch (err) {
     commands.disconnect()
     throw err

@@ -22,6 +22,7 @@ import { Observe } from './observe/events.js'
 import type { Logger } from './observe/logger.js'
 import { createMetrics } from './observe/metrics.js'
 import { connector, isUnavailable, type Connection, type Role } from './store/redis.js'
+import { withoutPassword } from './store/redis-where.js'
 import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
@@ -38,7 +39,7 @@ import { openAiSurface } from './surfaces/openai/router.js'
 import { opsApp, type Check } from './surfaces/ops/server.js'
 import { startWebhooks } from './surfaces/webhooks/door.js'
 
-export { RedisRequired } from './store/require-redis.js'
+export { RedisRequired } from './store/redis-where.js'
 
 export interface Gateway {
   replica: string
@@ -74,7 +75,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
   }
 
   try {
-    const open = connector(config.redisUrl, config.replica, log)
+    const open = connector(config.redis, config.replica, log)
     const opened = (role: Role): Connection => {
       const redis = open(role)
       closers.push(() => redis.disconnect())
@@ -84,7 +85,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
     const observe = new Observe(log, metrics)
 
     const commands = opened('commands')
-    await requireRedis(commands, config.redisUrl, log)
+    await requireRedis(commands, config.redis, log)
     const subscriber = opened('subscriber')
     const store = openStore({ commands, subscriber }, config.store, config.replica, log)
     closers.push(() => store.bus.close())
@@ -248,10 +249,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
       opsPort: (ops.address() as AddressInfo).port,
     }
     if (config.http.keyless) log.warn({ event: 'keyless' }, `listening on loopback only: ${config.http.keylessBecause}`)
-    log.info(
-      { event: 'ready', ...address, host: config.http.host, redis: config.redisUrl.replace(/\/\/[^@/]*@/, '//***@') },
-      'ready',
-    )
+    log.info({ event: 'ready', ...address, host: config.http.host, redis: withoutPassword(config.redis.url) }, 'ready')
 
     return {
       replica: config.replica,
