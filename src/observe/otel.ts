@@ -162,7 +162,7 @@ class Request implements RequestTrace {
     const elsewhere = turn.traceparent !== '' && traceIdOf(turn) !== own.traceId
     const span = this.#tracer.startSpan(
       'stream',
-      { attributes: named({ surface }), links: elsewhere ? [{ context: own }] : [] },
+      { startTime: Date.now(), attributes: named({ surface }), links: elsewhere ? [{ context: own }] : [] },
       below(elsewhere ? turn : contextOf(own)),
     )
     return (how, bytes) => void span.setAttributes(named({ 'stream.end': how, 'stream.bytes': bytes })).end()
