@@ -8,7 +8,7 @@ import { parsePoolPolicies } from './protocol/policy.js'
 
 /** One setting: how it is called, what it means, and how its text becomes a value. */
 interface Setting<T> {
-  group: 'http' | 'redis' | 'agents' | 'turns' | 'webhooks' | 'limits' | 'operation'
+  group: 'http' | 'redis' | 'agents' | 'turns' | 'webhooks' | 'limits' | 'operation' | 'tracing'
   /** As text, like the environment gives it. */
   default: string
   unit?: 'ms' | 'bytes' | 'events' | 'count'
@@ -559,6 +559,51 @@ export const SETTINGS = {
     meaning: 'How often the delivery path of pub/sub is probed.',
     schema: ms(100),
   }),
+
+  OTEL_EXPORTER_OTLP_ENDPOINT: setting({
+    group: 'tracing',
+    default: '',
+    meaning:
+      'Collector of OpenTelemetry traces, by OTLP/HTTP: http://collector:4318; /v1/traces is added. Empty, like the next two: nothing is traced.',
+    schema: httpUrl,
+  }),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: setting({
+    group: 'tracing',
+    default: '',
+    meaning: 'The same as a whole address, to which nothing is added; goes before OTEL_EXPORTER_OTLP_ENDPOINT.',
+    schema: httpUrl,
+  }),
+  OTEL_TRACES_EXPORTER: setting({
+    group: 'tracing',
+    default: '',
+    meaning: 'otlp: trace, to http://localhost:4318 where no endpoint is set. none: do not, whatever else is set.',
+    schema: z.string(),
+  }),
+  OTEL_SDK_DISABLED: setting({
+    group: 'tracing',
+    default: 'false',
+    meaning: 'true: do not trace, whatever else is set.',
+    schema: z.string().transform((value) => value.toLowerCase() === 'true'),
+  }),
+  OTEL_EXPORTER_OTLP_PROTOCOL: setting({
+    group: 'tracing',
+    default: 'http/protobuf',
+    meaning: 'How traces are sent; there is one way. OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is not read.',
+    schema: z.string(),
+  }),
+  OTEL_TRACES_SAMPLER: setting({
+    group: 'tracing',
+    default: 'parentbased_always_on',
+    meaning:
+      'Which traces are kept: always_on, always_off, traceidratio, or parentbased_ before one of these: where a client sends a traceparent, as it has decided.',
+    schema: z.string(),
+  }),
+  OTEL_TRACES_SAMPLER_ARG: setting({
+    group: 'tracing',
+    default: '1',
+    meaning: 'For the two samplers by ratio: which part of the traces is kept, from 0 to 1.',
+    schema: z.string(),
+  }),
 } as const
 
 type SettingName = keyof typeof SETTINGS
@@ -605,6 +650,7 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     if (v.AGENT_WANTED_URL !== '' && v.AGENT_WANTED_SECRET.length === 0)
       problems.push('AGENT_WANTED_SECRET: must be set with AGENT_WANTED_URL; its receiver could not tell who asks')
     problems.push(...problemsOfRedis(v))
+    problems.push(...tracingProblems(v))
     if (v.RESUME_WINDOW_MS > v.SESSION_TTL_MS) problems.push('RESUME_WINDOW_MS: must not be longer than SESSION_TTL_MS')
   }
   if (problems.length > 0) throw new ConfigError(problems)
@@ -744,10 +790,37 @@ function group(v: Values) {
               tokenTtlMs: v.AGENT_TOKEN_TTL_MS,
             },
     },
+    tracing: traced(v),
     replica: v.REPLICA_ID || `${hostname()}-${process.pid}-${Math.random().toString(36).slice(2, 8)}`,
     drainMs: v.DRAIN_MS,
     logLevel: v.LOG_LEVEL,
   }
+}
+
+const SAMPLERS = ['always_on', 'always_off', 'traceidratio'].flatMap((name) => [name, `parentbased_${name}`])
+
+/** Where traces go; null: nowhere. Samplers, batches, headers and time-outs the SDK reads from the standard variables. */
+function traced(v: Values): { url: string | undefined } | null {
+  const base = v.OTEL_EXPORTER_OTLP_ENDPOINT.replace(/\/$/, '')
+  const url = v.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT || (base && `${base}/v1/traces`) || undefined
+  const wanted = v.OTEL_TRACES_EXPORTER === '' ? url !== undefined : v.OTEL_TRACES_EXPORTER !== 'none'
+  return wanted && !v.OTEL_SDK_DISABLED ? { url } : null
+}
+
+/** What the SDK would pass over in silence. Such variables may be there for other programs: of no account unless we trace. */
+function tracingProblems(v: Values): string[] {
+  if (!traced(v)) return []
+  const problems = []
+  if (!['', 'otlp'].includes(v.OTEL_TRACES_EXPORTER))
+    problems.push('OTEL_TRACES_EXPORTER: must be otlp or none; no other exporter is built in')
+  if (v.OTEL_EXPORTER_OTLP_PROTOCOL !== 'http/protobuf')
+    problems.push('OTEL_EXPORTER_OTLP_PROTOCOL: must be http/protobuf (port 4318 of a collector); no other is built in')
+  if (!SAMPLERS.includes(v.OTEL_TRACES_SAMPLER))
+    problems.push(`OTEL_TRACES_SAMPLER: must be one of ${SAMPLERS.join(', ')}`)
+  const ratio = Number(v.OTEL_TRACES_SAMPLER_ARG.trim() || NaN)
+  if (v.OTEL_TRACES_SAMPLER.endsWith('traceidratio') && !(ratio >= 0 && ratio <= 1))
+    problems.push('OTEL_TRACES_SAMPLER_ARG: must be a number from 0 to 1')
+  return problems
 }
 
 /** The table with the values of this environment, secrets masked. */

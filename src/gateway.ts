@@ -21,7 +21,10 @@ import { judgeOf, sweep } from './core/sweep.js'
 import { Observe } from './observe/events.js'
 import type { Logger } from './observe/logger.js'
 import { createMetrics } from './observe/metrics.js'
-import { connector, isUnavailable, type Connection, type Role } from './store/redis.js'
+import { ThroughlineError } from './protocol/errors.js'
+import type { InteractionId } from './protocol/ids.js'
+import type { TraceContext } from './protocol/trail.js'
+import { connector, isUnavailable, within, type Connection, type RedisObserver, type Role } from './store/redis.js'
 import { withoutPassword } from './store/redis-where.js'
 import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
@@ -54,6 +57,9 @@ export interface Gateway {
 /** Longest that closing one part may take, ms. */
 const CLOSE_MS = 3000
 
+/** How long a scrape waits for what is read from Redis, ms; Prometheus itself gives up after 10 s. */
+const SCRAPE_MS = 2000
+
 /** Not ready when the bus has not delivered its own probe for so many periods. */
 const PROBES_MISSED = 6
 
@@ -75,19 +81,31 @@ export async function startGateway(config: Config, log: Logger, version: string)
   }
 
   try {
-    const open = connector(config.redis, config.replica, log)
+    const metrics = createMetrics({ version, pools: config.core.pools })
+    const tracing =
+      config.tracing &&
+      (await import('./observe/otel.js')).startTracing({ ...config.tracing, replica: config.replica, version }, log)
+    if (tracing) closers.push(() => tracing.stop())
+    const observe = new Observe(log, metrics, tracing)
+
+    const watch: RedisObserver = {
+      called: (operation, seconds) => metrics.redisSeconds.observe({ operation }, seconds),
+      unavailable: () => metrics.redisUnavailable.inc(),
+      reconnected: (role) => metrics.redisReconnects.inc({ role }),
+    }
+    const open = connector(config.redis, config.replica, log, watch)
+    const connections: { role: Role; redis: Connection }[] = []
     const opened = (role: Role): Connection => {
       const redis = open(role)
+      connections.push({ role, redis })
       closers.push(() => redis.disconnect())
       return redis
     }
-    const metrics = createMetrics()
-    const observe = new Observe(log, metrics)
 
     const commands = opened('commands')
     await requireRedis(commands, config.redis, log)
     const subscriber = opened('subscriber')
-    const store = openStore({ commands, subscriber }, config.store, config.replica, log)
+    const store = openStore({ commands, subscriber }, config.store, config.replica, log, watch)
     closers.push(() => store.bus.close())
     await patiently(() => store.bus.start())
 
@@ -95,6 +113,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
     await patiently(() => clock.correct())
     const signer = tokens(config.http.tokenSecrets)
     let outbound = SILENT
+    const queues: Counted[] = []
     if (config.webhooks.keys.length > 0 || config.webhooks.wanted) {
       const webhooks = startWebhooks(
         { queue: opened('webhook-queue'), worker: opened('webhook-worker') },
@@ -104,6 +123,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
       )
       closers.push(() => webhooks.stop())
       outbound = webhooks.outbound
+      queues.push({ queue: 'webhooks', counts: webhooks.counts })
     }
     const settings = { ...config.core, replica: config.replica, version }
     const parts: Parts = { store, observe, clock, outbound, settings }
@@ -154,12 +174,18 @@ export async function startGateway(config: Config, log: Logger, version: string)
       },
       observe: {
         request: (route: string, method: string, status: number, seconds: number) =>
-          metrics.requests.observe({ route, method, status: String(status) }, seconds),
+          metrics.requests.observe({ route, method: metrics.ofMethod(method), status: String(status) }, seconds),
         streamOpened: (surface: string) => metrics.streams.inc({ surface }),
         streamClosed: (surface: string, how: string) => {
           metrics.streams.dec({ surface })
           metrics.streamsClosed.inc({ surface, how })
         },
+        streamBehind(surface: string) {
+          metrics.streamsBehind.inc({ surface })
+          return () => metrics.streamsBehind.dec({ surface })
+        },
+        trace: (incoming: TraceContext) => tracing?.request(incoming),
+        trailOf: (interaction: InteractionId) => observe.trails.of(interaction),
       },
       core,
       tokens: signer,
@@ -210,6 +236,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
     await patiently(async () => {
       await store.bus.listen(store.keys.auditWake, { message: tellAudit, look: tellAudit })
     })
+    queues.push({ queue: 'sweep', counts: sweeper.counts })
     const replica = startReplica(parts, links, viewers, judge, state, startedAt, tellAudit)
     closers.push(() => store.replicas.leave(config.replica).catch(() => {})) // else it fades by itself
     closers.push(() => replica.stop())
@@ -223,14 +250,21 @@ export async function startGateway(config: Config, log: Logger, version: string)
           : `pub/sub has not delivered for ${Math.round(probeAgeMs() / 1000)} s; check the Redis server`,
       replica: () => (state.draining ? 'draining' : null),
     }
+    /** A scrape waits for nobody. */
+    async function whileThere<T>(work: () => Promise<T>): Promise<T> {
+      if (!store.db.available) throw new ThroughlineError('store_unavailable')
+      return within(SCRAPE_MS, work())
+    }
     async function ofPools(count: (pool: string) => Promise<number>): Promise<Map<string, number>> {
-      if (!store.db.available) return new Map()
-      const pools = [...config.core.pools, ...(await store.pools.known()).map(({ name }) => name)]
-      return new Map(await Promise.all(pools.map(async (pool) => [pool, await count(pool)] as const)))
+      return whileThere(async () => {
+        const pools = [...config.core.pools, ...(await store.pools.known()).map(({ name }) => name)]
+        return new Map(await Promise.all(pools.map(async (pool) => [pool, await count(pool)] as const)))
+      })
     }
     metrics.watch({
       agents: () => links.all.length,
       leases: () => links.leases,
+      running: () => links.running,
       viewers: () => viewers.count,
       channels: () => store.bus.channels,
       busProbeAge: () => probeAgeMs() / 1000,
@@ -238,6 +272,9 @@ export async function startGateway(config: Config, log: Logger, version: string)
       ready: () => Object.values(checks).every((check) => check() === null),
       waiting: () => ofPools((pool) => store.pools.pendingCount(pool)),
       agentsOfPools: () => ofPools((pool) => store.pools.agentCount(pool, clock.now())),
+      openTurns: () => whileThere(() => store.deadlines.count()),
+      jobs: () => whileThere(() => jobsOf(queues)),
+      connections: () => connections.map(({ role, redis }) => ({ role, connected: redis.status === 'ready' })),
     })
     const ops = createServer(opsApp({ registry: metrics.registry, checks }))
     closers.push(() => closed(ops))
@@ -281,6 +318,21 @@ export async function startGateway(config: Config, log: Logger, version: string)
     await close()
     throw err
   }
+}
+
+/** A BullMQ queue that is counted. */
+interface Counted {
+  queue: string
+  counts: () => Promise<Record<string, number>>
+}
+
+async function jobsOf(queues: Counted[]) {
+  const jobs = await Promise.all(
+    queues.map(async ({ queue, counts }) =>
+      Object.entries(await counts()).map(([state, count]) => ({ queue, state, count })),
+    ),
+  )
+  return jobs.flat()
 }
 
 /** A replica that starts while Redis is slow waits for it, as long as `requireRedis` would. */

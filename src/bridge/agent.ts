@@ -7,6 +7,7 @@ import { AcpSession, SessionGone, type Peer } from './session.js'
 import { Telling, type Permission } from './telling.js'
 import { Terminals } from './terminals.js'
 import { pause, tick, within } from './wait.js'
+import type { TraceContext } from '../protocol/trail.js'
 import type { Turn } from '../sdk/agent.js'
 
 /** How the bridge treats the agent. */
@@ -118,10 +119,12 @@ export class AcpAgent implements Peer {
     return this.#connection.signal.aborted
   }
 
-  prompt(sessionId: string, text: string): Promise<acp.PromptResponse> {
+  prompt(sessionId: string, text: string, { traceparent, tracestate }: TraceContext): Promise<acp.PromptResponse> {
     return this.#connection.agent.request(acp.methods.agent.session.prompt, {
       sessionId,
       prompt: [{ type: 'text', text }],
+      // as ACP reserves these names, and MCP, to which an agent may hand them on
+      ...(traceparent !== '' && { _meta: { traceparent, ...(tracestate !== '' && { tracestate }) } }),
     })
   }
 

@@ -4,13 +4,14 @@ import type {
   RequestPermissionResponse,
   SessionUpdate,
 } from '@agentclientprotocol/sdk'
+import type { TraceContext } from '../protocol/trail.js'
 import type { Turn } from '../sdk/agent.js'
 import type { Telling } from './telling.js'
 import { pause, tick } from './wait.js'
 
 /** What a session asks of the agent whose it is. */
 export interface Peer {
-  prompt(session: string, text: string): Promise<PromptResponse>
+  prompt(session: string, text: string, trace: TraceContext): Promise<PromptResponse>
   cancel(session: string): void
   /** The session's prompt does not end though it was cancelled: nobody may be shown what it still says. */
   abandon(session: string): void
@@ -60,7 +61,7 @@ export class AcpSession {
     const telling = (this.#telling = this.#agent.telling(turn))
     let giveUp = () => {}
     const given = new Promise<void>((resolve) => (giveUp = resolve))
-    const prompt = this.#agent.prompt(this.id, turn.input)
+    const prompt = this.#agent.prompt(this.id, turn.input, turn)
     const over = prompt
       .catch(() => {}) // told to the turn below
       .then(tick) // updates that came before the end belong to it

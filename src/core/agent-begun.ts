@@ -21,6 +21,7 @@ export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<
   const { store, settings, clock, observe } = parts
   const interaction = newInteractionId(it.session)
   const now = clock.now()
+  const trace = observe.tracing?.begin()
   await store.deadlines.enlist(interaction, now + LOOK_SOON_MS, now) // the deadline first, as in submit
   const answer = await store.sessions.begin({
     interaction,
@@ -28,12 +29,14 @@ export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<
     input,
     epoch: it.epoch,
     historyLimit: settings.historyLimit,
+    ...(trace && { trace }),
   })
   if (answer.word === 'superseded' || answer.word === 'gone') {
     it.settling = false
     it.deliver()
     return undefined
   }
+  if (trace && answer.word === 'ok') observe.trails.note(interaction, { requestId: '', ...trace })
   observe.turnBegunByAgent({ session: it.session, interaction, yielded: answer.yielded, queued: answer.position })
   it.deliver()
   return answer.position

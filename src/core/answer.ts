@@ -9,7 +9,7 @@ import { foldLog } from './seal.js'
  * which passes it on, again after every reconnect, until the agent has settled the permission.
  */
 export async function answer(
-  parts: Pick<Parts, 'store' | 'clock'>,
+  parts: Pick<Parts, 'store' | 'clock' | 'observe'>,
   owner: string,
   id: InteractionId,
   permission: string,

@@ -5,7 +5,7 @@ import type { Cursor } from '../protocol/sequence.js'
 import { answer } from './answer.js'
 import type { Core, Followed } from './core.js'
 import { followSession } from './follow-session.js'
-import { follow } from './follow.js'
+import { follow, type Follow } from './follow.js'
 import { expectAgain, reserve } from './idempotency.js'
 import { isOverdue, ownedInteraction, readInteraction, viewInteraction } from './interactions.js'
 import { leaveLine } from './line.js'
@@ -38,6 +38,20 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
       viewers.count--
     }
   }
+
+  /** What is shown to a viewer; that it asks for more says that its socket took what it was given. */
+  async function* shown(events: AsyncIterable<Followed>, signal: AbortSignal): AsyncGenerator<Followed> {
+    for await (const part of events) {
+      try {
+        yield part
+      } finally {
+        if (!signal.aborted && part.type === 'events' && part.heardAt !== undefined)
+          parts.observe.metrics.eventLatency.observe(Math.max(parts.clock.now() - part.heardAt, 0) / 1000)
+      }
+    }
+  }
+
+  const showing: Follow = (id, after, signal) => shown(following(id, after, signal), signal)
 
   return {
     async createSession(owner, given) {
@@ -145,12 +159,12 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
 
     async follow(owner, id, after, signal) {
       await readInteraction(parts, judge, owner, id, 'waiting')
-      return following(id, after, signal)
+      return showing(id, after, signal)
     },
 
     async followSession(owner, id, after, signal) {
       await ownedSession(parts, owner, id)
-      return followSession(parts, id, after, signal, following)
+      return followSession(parts, id, after, signal, showing)
     },
 
     async cancel(owner, id) {

@@ -3,6 +3,7 @@ import type { Turn } from '../protocol/fold.js'
 import type { InteractionId, SessionId } from '../protocol/ids.js'
 import type { Status } from '../protocol/interaction.js'
 import type { Cursor } from '../protocol/sequence.js'
+import type { Trail } from '../protocol/trail.js'
 import type { Interaction, Session } from '../protocol/views.js'
 
 export type { Interaction, Session } from '../protocol/views.js'
@@ -12,7 +13,14 @@ export type { Interaction, Session } from '../protocol/views.js'
  * its tail, or the log has expired), the state as a whole. Ends by itself after the last event of the turn.
  */
 export type Followed =
-  { type: 'events'; events: LogEvent[]; incarnation: string } | { type: 'snapshot'; turn: Turn; cursor: Cursor }
+  | {
+      type: 'events'
+      events: LogEvent[]
+      incarnation: string
+      /** When the first of them was said, ms of Redis time; only of what was said while this follower was here. */
+      heardAt?: number
+    }
+  | { type: 'snapshot'; turn: Turn; cursor: Cursor }
 
 /** A position in the stream of a session: a turn of it and a cursor into its log; `null`: before the first turn. */
 export interface SessionCursor {
@@ -55,6 +63,8 @@ export interface NewMessage {
   /** Where the end of the turn is to be posted; default: where the session says. */
   webhook?: string
   once?: Once
+  /** By what its lines and spans are found. */
+  trail?: Trail
 }
 
 /** How a POST is recognised when it comes again. */

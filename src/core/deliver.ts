@@ -1,4 +1,6 @@
 import { interactionOf, sessionOf, type RequestId, type SessionId } from '../protocol/ids.js'
+import type { TraceContext } from '../protocol/trail.js'
+import { belowAttempt } from '../observe/tracing.js'
 import type { DispatchAnswer } from '../store/turns.js'
 import { coalesced } from './coalesce.js'
 import type { Hold, Station } from './links.js'
@@ -69,6 +71,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   if (station.link.ending && it.request === '') return // the next turn goes over the agent's next connection
   if (await isEarly(parts, it)) return
   const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
+  const askedAt = performance.now()
   const answer = await store.turns.dispatch(it.session, {
     epoch: it.epoch,
     holding: it.request,
@@ -91,7 +94,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
     case 'turn':
       if (it.request) end(parts, station, it, answer.origin === 'agent' ? 'yielded' : 'cancelled')
       it.heard = answer.request
-      return send(parts, station, it, answer)
+      return send(parts, station, it, askedAt, answer)
     case 'ended':
       return it.deliver()
     case 'idle':
@@ -111,12 +114,25 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   }
 }
 
-function send(parts: Parts, station: Station, it: Hold, turn: Extract<DispatchAnswer, { word: 'turn' }>): void {
-  const { observe, settings } = parts
+function send(
+  parts: Parts,
+  station: Station,
+  it: Hold,
+  askedAt: number,
+  turn: Extract<DispatchAnswer, { word: 'turn' }>,
+): void {
+  const { observe, settings, clock } = parts
   const { link } = station
   const ids = { session: it.session, interaction: turn.interaction, request: turn.request }
-  observe.mappingsPersisted({ ...ids, pool: turn.pool, agent: link.agent, attempt: turn.attempt })
-  begin(parts, station, it, { request: turn.request, after: 0 })
+  observe.trails.note(turn.interaction, turn.trail)
+  observe.mappingsPersisted({
+    ...ids,
+    pool: turn.pool,
+    agent: link.agent,
+    attempt: turn.attempt,
+    waitedMs: clock.now() - turn.createdAt,
+  })
+  begin(parts, station, it, { request: turn.request, after: 0, sentAt: performance.now() })
   it.accepted = false
   const message = {
     ...ids,
@@ -126,6 +142,7 @@ function send(parts: Parts, station: Station, it: Hold, turn: Extract<DispatchAn
     input: turn.input,
     metadata: turn.metadata,
     ...(turn.origin === 'agent' && { origin: turn.origin }),
+    ...told(observe.tracing ? belowAttempt(turn.trail, turn.request) : turn.trail),
   }
   let sends = 0
   const attempt = () => {
@@ -138,10 +155,26 @@ function send(parts: Parts, station: Station, it: Hold, turn: Extract<DispatchAn
     setTimeout(attempt, settings.acceptMs).unref()
   }
   attempt()
+  observe.tracing?.handed(
+    'dispatch',
+    { trace: turn.trail, ...ids, pool: turn.pool, agent: link.agent },
+    performance.now() - askedAt,
+  )
 }
 
-/** The agent has this turn in hand from here on. */
-function begin(parts: Parts, station: Station, it: Hold, turn: { request: RequestId; after: number }): void {
+/** A trace in a message; what there is none of is left out. */
+const told = ({ traceparent, tracestate }: TraceContext) => ({
+  ...(traceparent !== '' && { traceparent }),
+  ...(tracestate !== '' && { tracestate }),
+})
+
+/** The agent has this turn in hand from here on; `sentAt` is when it got it, where it did so just now. */
+function begin(
+  parts: Parts,
+  station: Station,
+  it: Hold,
+  turn: { request: RequestId; after: number; sentAt?: number },
+): void {
   const { link } = station
   const { request } = turn
   it.request = request
@@ -149,7 +182,13 @@ function begin(parts: Parts, station: Station, it: Hold, turn: { request: Reques
   it.writer?.stop()
   it.writer = new Writer(
     parts,
-    { request, pool: it.pool, after: turn.after, epoch: () => it.epoch },
+    {
+      request,
+      pool: it.pool,
+      after: turn.after,
+      epoch: () => it.epoch,
+      ...(turn.sentAt !== undefined && { sentAt: turn.sentAt }),
+    },
     {
       acked: (after) => link.ack(request, after),
       resend: (after) => link.resend(request, after),

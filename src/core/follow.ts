@@ -27,7 +27,7 @@ const LOOK_EVERY_MS = 15_000
  * Throws `not_found` when the interaction has expired, `store_unavailable` after LIVE_OUTAGE_MS without Redis.
  */
 export async function* follow(
-  parts: Pick<Parts, 'store' | 'settings'>,
+  parts: Pick<Parts, 'store' | 'settings' | 'clock'>,
   id: InteractionId,
   after: Cursor,
   signal: AbortSignal,
@@ -37,6 +37,7 @@ export async function* follow(
   using live = new Live(id, signal)
   using _ = await persist(parts, signal, () => store.bus.listen(store.keys.live(sessionOf(id)), live))
   let cursor = after
+  const hereSince = parts.clock.now()
   while (!signal.aborted) {
     live.dirty = false
     const head = await persist(parts, signal, () => store.turns.head(id))
@@ -57,7 +58,13 @@ export async function* follow(
       more = events.length === PAGE
       if (events.length === 0) break
       cursor = { ...cursor, n: events.at(-1)!.n }
-      yield { type: 'events', events, incarnation: cursor.incarnation }
+      const heardAt = events.find(({ at }) => at >= hereSince)?.at
+      yield {
+        type: 'events',
+        events,
+        incarnation: cursor.incarnation,
+        ...(heardAt !== undefined && { heardAt }),
+      }
       if (events.some(isEnd)) return
     }
     if (isTerminal(head.status) && cursor.n < head.tip) {
@@ -81,7 +88,7 @@ export async function* follow(
       if (batch.events === null || place(cursor.n, batch.first) === 'hole') break
       const events = eventsOf(batch).slice(cursor.n + 1 - batch.first)
       cursor = { ...cursor, n: last }
-      yield { type: 'events', events, incarnation: cursor.incarnation }
+      yield { type: 'events', events, incarnation: cursor.incarnation, heardAt: batch.at - (batch.waited ?? 0) }
       if (events.some(isEnd)) return
     }
   }

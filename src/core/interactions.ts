@@ -17,7 +17,7 @@ const WAITERS_MS = 55_000
  * who are `waiting` for its end. Throws `not_found`.
  */
 export async function ownedInteraction(
-  { store, clock }: Pick<Parts, 'store' | 'clock'>,
+  { store, clock, observe }: Pick<Parts, 'store' | 'clock' | 'observe'>,
   owner: string,
   id: InteractionId,
   reader: 'any' | 'waiting' = 'any',
@@ -26,6 +26,7 @@ export async function ownedInteraction(
   if (!turn || turn.owner !== owner) throw new ThroughlineError('not_found')
   const waits = reader === 'waiting' && turn.ephemeral && clock.now() - turn.forgottenAt < WAITERS_MS
   if (turn.forgottenAt > 0 && !waits) throw new ThroughlineError('not_found')
+  observe.trails.note(id, turn.trail)
   return turn
 }
 

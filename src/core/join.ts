@@ -45,7 +45,9 @@ export async function join(
     store.leases.attach(session, by, { ...(holding && { holding }), incarnation: newName('i').slice(2) })
 
   async function resume({ session, request, acked }: Hello['holding'][number]): Promise<void> {
-    const answer = await attach(session, { request, acked })
+    const startedAt = performance.now()
+    const interaction = interactionOf(request)
+    const [answer, trail] = await Promise.all([attach(session, { request, acked }), store.turns.trail(interaction)])
     const going = answer.word === 'ok' && answer.request === request && !isOver(answer.status)
     if (answer.word === 'ok')
       leases.push({
@@ -56,13 +58,10 @@ export async function join(
       })
     if (!going) return void ended.push({ session, request })
     resumed.push({ session, request, after: answer.after })
-    observe.mappingsRestored({
-      session,
-      interaction: interactionOf(request),
-      request,
-      agent: link.agent,
-      after: answer.after,
-    })
+    const ids = { session, interaction, request, agent: link.agent }
+    observe.trails.note(interaction, trail)
+    observe.mappingsRestored({ ...ids, after: answer.after })
+    observe.tracing?.handed('resume', { trace: trail, ...ids, pool: answer.pool }, performance.now() - startedAt)
   }
   await Promise.all(hello.holding.map(resume))
 

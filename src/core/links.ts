@@ -73,6 +73,13 @@ export class Links {
     return this.all.filter((station) => station.link.agent === agent && station.link.pool === pool)
   }
 
+  /** Turns in the hands of agents. */
+  get running(): number {
+    let running = 0
+    for (const { holds } of this.#stations) for (const { request } of holds.values()) if (request !== '') running++
+    return running
+  }
+
   get leases(): number {
     return this.all.reduce((sum, station) => sum + station.holds.size, 0)
   }

@@ -13,6 +13,11 @@ export class RedisClock {
     return Math.round(Date.now() + this.#offsetMs)
   }
 
+  /** A time of Redis, as this machine's clock had it. */
+  here(redisMs: number): number {
+    return Math.round(redisMs - this.#offsetMs)
+  }
+
   async correct(): Promise<void> {
     const before = Date.now()
     const there = await this.#replicas.now()

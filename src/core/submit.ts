@@ -51,18 +51,21 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     ...(to.pool !== undefined && { pool: to.pool }),
     ...(message.follows && { follows: message.follows }),
     ...(webhook !== undefined && { webhook }),
+    ...(message.trail && { trail: message.trail }),
   })
   if (!('position' in answer)) {
     await refused()
     throw refusal(answer)
   }
-  if (answer.word !== 'known')
+  if (answer.word !== 'known') {
+    if (message.trail) observe.trails.note(ids.interaction, message.trail)
     observe.messageAccepted({
       session: ids.session,
       interaction: ids.interaction,
       pool: answer.pool,
       queued: answer.position,
     })
+  }
   if (answer.interrupted) await store.deadlines.look(answer.interrupted, clock.now(), 'sooner') // to be sealed
   if (answer.holder === '' && answer.position === 0) await nudge(parts, ids.session)
   return {

@@ -61,16 +61,19 @@ export function judgeOf(parts: Parts): Judge {
       case 'reset':
         await store.deadlines.look(id, verdict.lookAt)
         return nudge(parts, sessionOf(id), 'again')
-      case 'failed':
+      case 'failed': {
+        const turn = await store.turns.read(id)
+        if (turn) observe.trails.note(id, turn.trail)
         observe.staleTurnDetected({
           session: sessionOf(id),
           interaction: id,
-          request: (await store.turns.read(id))?.request ?? '',
+          request: turn?.request ?? '',
           reason: verdict.code,
         })
         await seal(parts, id)
         await leaveLine(parts, sessionOf(id))
         await nudge(parts, sessionOf(id))
+      }
     }
   }
 }

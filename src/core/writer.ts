@@ -1,4 +1,4 @@
-import { isEnd, type AgentEvent } from '../protocol/events.js'
+import { isEnd, isOutput, type AgentEvent } from '../protocol/events.js'
 import { interactionOf, sessionOf, type RequestId } from '../protocol/ids.js'
 import { AGENT_LOST } from '../protocol/thread.js'
 import { isUnavailable } from '../store/redis.js'
@@ -40,6 +40,10 @@ export class Writer {
   readonly #on: WriterEvents
   #queue: AgentEvent[] = []
   #units = 0
+  /** When each event of the queue came, on the clock of `performance`. */
+  #heardAt: number[] = []
+  /** When the agent got the turn, until its first output; undefined where that was elsewhere or is over. */
+  #sentAt: number | undefined
   /** The agent's number of the first event in the queue. */
   #first: number
   #tip = 0
@@ -51,7 +55,7 @@ export class Writer {
   /** `after`: the agent's last event that the log has. */
   constructor(
     parts: Parts,
-    turn: { request: RequestId; pool: string; after: number; epoch: () => number },
+    turn: { request: RequestId; pool: string; after: number; epoch: () => number; sentAt?: number },
     on: WriterEvents,
   ) {
     this.#parts = parts
@@ -59,6 +63,7 @@ export class Writer {
     this.#pool = turn.pool
     this.#first = turn.after + 1
     this.#epoch = turn.epoch
+    this.#sentAt = turn.sentAt
     this.#on = on
   }
 
@@ -70,8 +75,10 @@ export class Writer {
     if (first > next || this.#queue.length + events.length > 2 * WINDOW.events || this.#units > 2 * WINDOW.bytes) {
       if (this.#asked !== next) this.#on.resend((this.#asked = next) - 1)
     } else {
+      const now = performance.now()
       for (const event of events.slice(next - first)) {
         this.#queue.push(event)
+        this.#heardAt.push(now)
         this.#units += unitsOf(event)
       }
       this.#asked = -1
@@ -83,6 +90,7 @@ export class Writer {
   stop(): void {
     this.#stopped = true
     this.#queue = []
+    this.#heardAt = []
   }
 
   /** The work under way, null between appends: what Redis says of the turn meanwhile may be this writer's own doing. */
@@ -144,7 +152,7 @@ export class Writer {
       this.#on.again()
       return
     }
-    const started = process.hrtime.bigint()
+    const started = performance.now()
     const answer = await store.log.append({
       interaction,
       request: this.request,
@@ -152,13 +160,21 @@ export class Writer {
       expectedTip: this.#tip,
       first: this.#first,
       events,
+      waitedMs: started - (this.#heardAt[0] ?? started),
       incarnation: newName('i').slice(2),
     })
-    observe.metrics.appendSeconds.observe(Number(process.hrtime.bigint() - started) / 1e9)
+    observe.metrics.appendSeconds.observe((performance.now() - started) / 1000)
     observe.metrics.appends.inc({ answer: answer.word })
     switch (answer.word) {
       case 'ok':
         observe.metrics.events.inc(events.length)
+        if (this.#sentAt !== undefined && events.some(isOutput)) {
+          observe.metrics.firstOutput.observe(
+            { pool: observe.metrics.ofPool(this.#pool) },
+            (performance.now() - this.#sentAt) / 1000,
+          )
+          this.#sentAt = undefined
+        }
         this.#tip = answer.tip
         this.#drop(answer.after)
         this.#on.acked(answer.after)
@@ -202,6 +218,7 @@ export class Writer {
   #drop(upTo: number): void {
     const count = Math.max(0, Math.min(upTo - this.#first + 1, this.#queue.length))
     for (const event of this.#queue.splice(0, count)) this.#units -= unitsOf(event)
+    this.#heardAt.splice(0, count)
     this.#first += count
   }
 

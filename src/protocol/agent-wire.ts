@@ -79,6 +79,12 @@ export interface TurnMessage {
   metadata: Record<string, string>
   /** Absent, or `agent`: the agent began this turn by itself (only agents of editors do) and this only names it. */
   origin?: 'agent'
+  /**
+   * W3C Trace Context of this attempt: an agent that traces makes its spans below it. Absent where the gateway does not
+   * trace and the client's message named no trace.
+   */
+  traceparent?: string
+  tracestate?: string
 }
 
 /** Agent → gateway `accepted`: the turn has arrived. Unanswered turns are sent again, then given to another agent. */

@@ -71,6 +71,9 @@ export class Turn {
   readonly thread: string | null
   readonly input: string
   readonly metadata: Readonly<Record<string, string>>
+  /** W3C Trace Context to make spans below, such as with OpenTelemetry's `propagation.extract`; '' where there is none. */
+  readonly traceparent: string
+  readonly tracestate: string
   /** Aborted when nobody waits for this turn any more; its reason is a `TurnEnded`. */
   readonly signal: AbortSignal
 
@@ -92,6 +95,8 @@ export class Turn {
     this.thread = message.thread
     this.input = message.input
     this.metadata = message.metadata
+    this.traceparent = message.traceparent ?? ''
+    this.tracestate = message.tracestate ?? ''
     this.signal = this.#abort.signal
     this.#outbox = outbox
     this.#permissions = new Permissions(message.attempt)

@@ -71,6 +71,14 @@ export class DeadlineIndex {
     )) as InteractionId[]
   }
 
+  /** Turns that are looked at: all that have not ended and been sealed. */
+  async count(): Promise<number> {
+    const counts = await Promise.all(
+      this.shards.map((shard) => this.#db.run((redis) => redis.zcard(this.#keys.deadlines(shard)))),
+    )
+    return counts.reduce((sum, count) => sum + count, 0)
+  }
+
   get shards(): number[] {
     return Array.from({ length: DEADLINE_SHARDS }, (_, shard) => shard)
   }

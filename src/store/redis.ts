@@ -21,8 +21,23 @@ export interface RedisLog {
   info(fields: object, message: string): void
 }
 
+/** What is counted of Redis; metrics plug in here. */
+export interface RedisObserver {
+  /** A call is over; `operation` is the script's name, or `command`. */
+  called(operation: string, seconds: number): void
+  /** A call threw `store_unavailable`. */
+  unavailable(): void
+  /** A connection that had been lost is back. */
+  reconnected(role: Role): void
+}
+
 /** Opens connections, by role, to what `redis` names: its settings, or just a URL. Throws RedisRequired for a wrong one. */
-export function connector(redis: RedisSettings | string, replica: string, log: RedisLog) {
+export function connector(
+  redis: RedisSettings | string,
+  replica: string,
+  log: RedisLog,
+  watch?: Pick<RedisObserver, 'reconnected'>,
+) {
   const where = whereIs(typeof redis === 'string' ? { url: redis } : redis)
   const { tls } = where.auth
   return function open(role: Role): Connection {
@@ -63,7 +78,15 @@ export function connector(redis: RedisSettings | string, replica: string, log: R
       said = Date.now()
       log.warn({ err, role }, 'redis connection error')
     })
-    connection.on('close', () => log.info({ role }, 'redis connection closed'))
+    let was: 'new' | 'ready' | 'lost' = 'new'
+    connection.on('close', () => {
+      log.info({ role }, 'redis connection closed')
+      if (was === 'ready') was = 'lost'
+    })
+    connection.on('ready', () => {
+      if (was === 'lost') watch?.reconnected(role)
+      was = 'ready'
+    })
     return connection
   }
 }
@@ -77,27 +100,37 @@ export const isCluster = (connection: Connection): connection is Cluster => conn
 export class Database {
   readonly #redis: Connection
   readonly #deadlineMs: number
+  readonly #watch: Pick<RedisObserver, 'called' | 'unavailable'> | undefined
   #readiness: Promise<void> | undefined
 
-  constructor(redis: Connection, deadlineMs: number) {
+  constructor(redis: Connection, deadlineMs: number, watch?: Pick<RedisObserver, 'called' | 'unavailable'>) {
     this.#redis = redis
     this.#deadlineMs = deadlineMs
+    this.#watch = watch
   }
 
   get available(): boolean {
     return this.#redis.status === 'ready'
   }
 
-  async run<T>(work: (redis: Connection) => Promise<T>): Promise<T> {
-    const started = Date.now()
-    if (!this.available) await this.#ready()
-    const left = Math.max(this.#deadlineMs - (Date.now() - started), 1)
-    return within(
-      left,
-      work(this.#redis).catch((err: unknown) => {
-        throw isOutage(err) ? new ThroughlineError('store_unavailable', { cause: err }) : err
-      }),
-    )
+  /** `operation` is what the call is counted as. */
+  async run<T>(work: (redis: Connection) => Promise<T>, operation = 'command'): Promise<T> {
+    const started = performance.now()
+    try {
+      if (!this.available) await this.#ready()
+      const left = Math.max(this.#deadlineMs - (performance.now() - started), 1)
+      return await within(
+        left,
+        work(this.#redis).catch((err: unknown) => {
+          throw isOutage(err) ? new ThroughlineError('store_unavailable', { cause: err }) : err
+        }),
+      )
+    } catch (err) {
+      if (isUnavailable(err)) this.#watch?.unavailable()
+      throw err
+    } finally {
+      this.#watch?.called(operation, (performance.now() - started) / 1000)
+    }
   }
 
   /** Sets fields of a hash, which from now on lives for `ttlMs`. */

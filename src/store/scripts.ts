@@ -53,19 +53,24 @@ export class Scripts {
 
   /** Runs a script of a session; `args` are its own arguments, from ARGV[3] on. First of the answer is its word. */
   run(name: ScriptName, session: SessionId, args: (string | number)[]): Promise<Answer> {
-    return this.#db.run((redis) =>
-      (redis as unknown as Record<string, Command>)[command(name)]!(
-        this.#keys.session(session),
-        this.#ttl.sessionTtlMs,
-        this.#ttl.resumeWindowMs,
-        ...args,
-      ),
+    return this.#db.run(
+      (redis) =>
+        (redis as unknown as Record<string, Command>)[command(name)]!(
+          this.#keys.session(session),
+          this.#ttl.sessionTtlMs,
+          this.#ttl.resumeWindowMs,
+          ...args,
+        ),
+      name,
     )
   }
 
   /** Runs a script of a pool, or of an API key. */
   over(name: keyof typeof OTHER_SCRIPTS, keys: string[], args: (string | number)[]): Promise<Answer> {
-    return this.#db.run((redis) => (redis as unknown as Record<string, Command>)[command(name)]!(...keys, ...args))
+    return this.#db.run(
+      (redis) => (redis as unknown as Record<string, Command>)[command(name)]!(...keys, ...args),
+      name,
+    )
   }
 }
 

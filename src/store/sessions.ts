@@ -1,4 +1,5 @@
 import type { InteractionId, SessionId } from '../protocol/ids.js'
+import { NO_TRACE, NO_TRAIL, type TraceContext, type Trail } from '../protocol/trail.js'
 import type { Keys } from './keys.js'
 import { newestFirst } from './newest-first.js'
 import type { Database } from './redis.js'
@@ -147,9 +148,11 @@ export class Sessions {
     pool?: string
     /** The turn that it must follow directly. */
     follows?: InteractionId
+    trail?: Trail
     /** Where its end is to be posted; default: as the session says. */
     webhook?: string
   }): Promise<SubmitAnswer> {
+    const { requestId, traceparent, tracestate } = message.trail ?? NO_TRAIL
     const [word, position, holder, interrupted, pool, createdAt] = await this.#scripts.run('submit', message.session, [
       message.interaction,
       message.input,
@@ -162,6 +165,9 @@ export class Sessions {
       message.pool ?? '',
       message.follows ?? '',
       message.webhook ?? '',
+      requestId,
+      traceparent,
+      tracestate,
     ])
     if (word === 'gone' || word === 'full' || word === 'moved') return { word }
     if (word === 'other') return { word, pool: String(position) }
@@ -184,16 +190,20 @@ export class Sessions {
     input: string
     epoch: number
     historyLimit: number
+    trace?: TraceContext
   }): Promise<
     | { word: 'ok' | 'known'; position: number; yielded: InteractionId | '' }
     | { word: 'superseded'; epoch: number }
     | { word: 'gone' }
   > {
+    const { traceparent, tracestate } = turn.trace ?? NO_TRACE
     const [word, a, b] = await this.#scripts.run('begin', turn.session, [
       turn.interaction,
       turn.input,
       turn.epoch,
       turn.historyLimit,
+      traceparent,
+      tracestate,
     ])
     if (word === 'superseded') return { word, epoch: Number(a || 0) }
     if (word === 'gone') return { word }

@@ -9,7 +9,7 @@ import { OnceIndex } from './once.js'
 import { Overheard } from './overheard.js'
 import { Overview } from './overview.js'
 import { Pools } from './pools.js'
-import { Database, type Connection } from './redis.js'
+import { Database, type Connection, type RedisObserver } from './redis.js'
 import { Replicas } from './replicas.js'
 import { Scripts } from './scripts.js'
 import { Sessions } from './sessions.js'
@@ -56,10 +56,11 @@ export function openStore(
   settings: StoreSettings,
   replica: string,
   log: BusLog,
+  watch?: RedisObserver,
 ): Store {
   const { commands, subscriber } = connections
   const keys = keysOf(settings.prefix)
-  const db = new Database(commands, settings.redisDeadlineMs)
+  const db = new Database(commands, settings.redisDeadlineMs, watch)
   const scripts = new Scripts(commands, db, keys, settings)
   const bus = new Bus(
     subscriber,

@@ -2,6 +2,7 @@ import type { Usage, StopReason } from '../protocol/events.js'
 import type { Entry } from '../protocol/fold.js'
 import { sessionOf, type InteractionId, type RequestId, type SessionId } from '../protocol/ids.js'
 import type { Status } from '../protocol/interaction.js'
+import type { Trail } from '../protocol/trail.js'
 import type { Keys } from './keys.js'
 import type { Database } from './redis.js'
 import type { Scripts } from './scripts.js'
@@ -37,6 +38,7 @@ export interface StoredInteraction {
   ephemeral: boolean
   /** Where its end is to be posted, or ''. */
   webhook: string
+  trail: Trail
 }
 
 export type DispatchAnswer =
@@ -52,6 +54,8 @@ export type DispatchAnswer =
       tip: number
       /** `agent`: it has it already, this is only its number. */
       origin: 'client' | 'agent'
+      createdAt: number
+      trail: Trail
     }
   | {
       word: 'held'
@@ -128,6 +132,13 @@ export class Turns {
     return (await this.#db.run((redis) => redis.hget(this.#keys.interaction(id), 'note'))) ?? ''
   }
 
+  async trail(id: InteractionId): Promise<Trail> {
+    const [requestId, traceparent, tracestate] = await this.#db.run((redis) =>
+      redis.hmget(this.#keys.interaction(id), 'requestId', 'traceparent', 'tracestate'),
+    )
+    return { requestId: requestId ?? '', traceparent: traceparent ?? '', tracestate: tracestate ?? '' }
+  }
+
   /** The little a follower needs. */
   async head(id: InteractionId): Promise<{ status: Status; tip: number; incarnation: string } | undefined> {
     const [status, tip, incarnation] = await this.#db.run((redis) =>
@@ -179,6 +190,8 @@ export class Turns {
           pool: text[6]!,
           tip: Number(text[7]),
           origin: text[8] as 'client' | 'agent',
+          createdAt: Number(text[9] || 0),
+          trail: { requestId: text[10]!, traceparent: text[11]!, tracestate: text[12]! },
         }
       case 'held':
         return {
@@ -303,5 +316,10 @@ function toInteraction(id: InteractionId, hash: Record<string, string>): StoredI
     forgottenAt: Number(hash['forgottenAt'] ?? 0),
     ephemeral: hash['ephemeral'] === '1',
     webhook: hash['webhook'] ?? '',
+    trail: {
+      requestId: hash['requestId'] ?? '',
+      traceparent: hash['traceparent'] ?? '',
+      tracestate: hash['tracestate'] ?? '',
+    },
   }
 }

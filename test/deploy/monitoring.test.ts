@@ -30,6 +30,10 @@ beforeAll(async () => {
     ready: () => true,
     waiting: nobody,
     agentsOfPools: nobody,
+    running: nothing,
+    openTurns: () => Promise.resolve(0),
+    jobs: () => Promise.resolve([]),
+    connections: () => [],
   })
   for (const { name, type } of await registry.getMetricsAsJSON()) {
     const { labelNames } = registry.getSingleMetric(name) as unknown as { labelNames: string[] }

@@ -24,6 +24,8 @@ describe('dispatch', () => {
       pool: 'coder',
       tip: 2,
       origin: 'client',
+      createdAt: (await store.turns.read(id))!.createdAt,
+      trail: { requestId: '', traceparent: '', tracestate: '' },
     })
     expect(await inFlight(store, session)).toEqual({
       waitingInteractionId: id,

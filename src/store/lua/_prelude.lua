@@ -38,8 +38,9 @@ local function touch()
   end
 end
 
--- Numbers events, writes them to the log and tells the live channel. Gives the new tip.
-local function record(id, events)
+-- Numbers events, writes them to the log and tells the live channel, with how long they had waited before, ms. Gives the
+-- new tip.
+local function record(id, events, waited)
   local key, log = interaction_key(id), log_key(id)
   local tip, bytes = number(key, 'tip'), 0
   local first = tip + 1
@@ -54,7 +55,8 @@ local function record(id, events)
   redis.call('PEXPIRE', key, session_ttl)
   local body = bytes > NUDGE_ABOVE and 'null' or '[' .. table.concat(events, ',') .. ']'
   redis.call('SPUBLISH', base .. 'live', '{"interaction":"' .. id .. '","incarnation":"' .. get(key, 'incarnation')
-    .. '","first":' .. first .. ',"count":' .. #events .. ',"at":' .. at .. ',"events":' .. body .. '}')
+    .. '","first":' .. first .. ',"count":' .. #events .. ',"at":' .. at .. ',"waited":' .. (waited or 0)
+    .. ',"events":' .. body .. '}')
   return tip
 end
 
@@ -86,6 +88,14 @@ local function enlist(id, input, metadata, keep, webhook)
     end
     redis.call('DEL', interaction_key(old), log_key(old))
   end
+end
+
+-- By what the lines and spans of a turn are found: see protocol/trail.ts.
+local function keep_trail(id, request_id, traceparent, tracestate)
+  local key = interaction_key(id)
+  if request_id ~= '' then redis.call('HSET', key, 'requestId', request_id) end
+  if traceparent ~= '' then redis.call('HSET', key, 'traceparent', traceparent) end
+  if tracestate ~= '' then redis.call('HSET', key, 'tracestate', tracestate) end
 end
 
 -- Where an interaction stands in the queue, from 1; 0 when it does not.

@@ -4,7 +4,8 @@
 --       12 end: '' | 'completed' | 'failed' · 13, 14 error code and message · 15 thread · 16 agent's number of the event
 --       that says it · 17 title · 18 usage, JSON · 19 stop reason
 --       20 what it says of permissions, JSON: [[agent's number, permission, its options or false: settled], …]
---       21… the events, encoded ('' where nothing is said)
+--       21 how long the first of them has waited for this call, ms · 22… the events, encoded
+--       ('' where nothing is said)
 -- gives {'ok', tip, agent's last event, next turn or ''} · {'rewound', tip, agent's last event} Redis lost a tail: send
 --       from there · {'hole', tip, agent's last event} · {'superseded', epoch now} another connection has the session
 --       {'ended', status, agent's last event} · {'fenced', request now} another attempt runs · {'full', tip} · {'gone'}
@@ -27,7 +28,7 @@ end
 if first > agent_tip + 1 then return { 'hole', tip, agent_tip } end
 
 local fresh, bytes, last = {}, number(key, 'bytes'), first - 1
-for i = 21, #ARGV do
+for i = 22, #ARGV do
   last = last + 1
   if last > agent_tip then
     fresh[#fresh + 1] = ARGV[i]
@@ -56,7 +57,7 @@ if ARGV[20] ~= '' then
   keep_permissions(key, asked)
 end
 redis.call('HSET', key, 'agentTip', last)
-tip = record(id, fresh)
+tip = record(id, fresh, ARGV[21])
 local following = ''
 if ARGV[12] ~= '' then
   if ARGV[19] ~= '' then redis.call('HSET', key, 'stopReason', ARGV[19]) end

@@ -2,7 +2,8 @@
 -- ARGV  3 epoch · 4 request the agent has in hand, or '' · 5 most attempts · 6 agent lost after output: 'fail' | 'retry'
 --       7 agent, for the log · 8 last request the holder heard of in this epoch, or '' (then a call whose answer was lost
 --       gives the same request again) · '*' not told
--- gives {'turn', interaction, request, attempt, thread, input, metadata, pool, tip, origin: 'client' | 'agent'} deliver this
+-- gives {'turn', interaction, request, attempt, thread, input, metadata, pool, tip, origin: 'client' | 'agent', when it was
+--       created, its trail: request id, traceparent, tracestate} deliver this
 --       {'held', interaction, request, agent's last event, '1' to ask the agent whether it is still at it, permission,
 --       answer, …} the agent has it already; clients have answered these of its permissions · {'idle'}
 --       {'ended', interaction, code} the turn could not go on: look again · {'superseded', epoch now} · {'gone'}
@@ -29,7 +30,8 @@ if ARGV[4] ~= '' and (request == ARGV[4] or adopt(id, ARGV[4], 'd' .. string.for
 end
 local function turn(tip)
   return { 'turn', id, request, attempt, get(session, 'thread'), get(key, 'input'), get(key, 'metadata'),
-    get(session, 'pool'), tip, get(key, 'origin') == '' and 'client' or 'agent' }
+    get(session, 'pool'), tip, get(key, 'origin') == '' and 'client' or 'agent', get(key, 'createdAt'),
+    get(key, 'requestId'), get(key, 'traceparent'), get(key, 'tracestate') }
 end
 if ARGV[8] ~= '*' and request ~= '' and request ~= ARGV[8] and status == 'waiting'
   and get(key, 'dispatchEpoch') == ARGV[3] then

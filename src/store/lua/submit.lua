@@ -2,7 +2,7 @@
 -- ARGV  3 interaction · 4 input · 5 metadata, JSON · 6 interrupt: '' | 'now' | 'threaded' · 7 most that may wait
 --       8 most turns kept · 9 what its door keeps with it, or '' · 10 '1': nothing of it is kept after its end
 --       11 pool it is meant for, or '' (a session that has none yet gets it) · 12 the turn that it must follow directly, or ''
---       13 where to post its end, or '': as the session says
+--       13 where to post its end, or '': as the session says · 14, 15, 16 its trail: request id, traceparent, tracestate
 -- An interrupt cancels the turn in flight and goes first. Before the agent has a thread, 'threaded' lets that turn be (a
 -- cancelled first prompt would leave the agent without its context), and so does any interrupt of a Helix agent.
 -- gives {'ok', position (0: its turn now), lease holder or '', interrupted turn or '', pool, when it was created}
@@ -36,6 +36,7 @@ touch()
 redis.call('HSET', session, 'newest', id, 'pool', pool)
 enlist(id, ARGV[4], ARGV[5], ARGV[8], ARGV[13])
 if ARGV[9] ~= '' then redis.call('HSET', key, 'note', ARGV[9]) end
+keep_trail(id, ARGV[14], ARGV[15], ARGV[16])
 if ARGV[10] == '1' then redis.call('HSET', key, 'ephemeral', '1') end
 local ahead = 0
 if current ~= '' then

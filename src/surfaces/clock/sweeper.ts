@@ -13,7 +13,7 @@ export async function startSweeper(
   settings: { prefix: string; everyMs: number },
   sweep: () => Promise<number | undefined>,
   observe: Observe,
-): Promise<{ stop: () => Promise<void> }> {
+): Promise<{ counts: () => Promise<Record<string, number>>; stop: () => Promise<void> }> {
   const { prefix, everyMs } = settings
   const queue = new Queue('sweep', { connection: connections.queue, prefix })
   const worker = new Worker(
@@ -40,6 +40,7 @@ export async function startSweeper(
   await upsert()
   const timer = setInterval(() => void upsert(), UPSERT_EVERY_MS * (0.8 + Math.random() * 0.4))
   return {
+    counts: () => queue.getJobCounts('waiting', 'delayed', 'active', 'failed'),
     async stop() {
       clearInterval(timer)
       await worker.close(true) // a sweep under way may be lost: the next one does the same

@@ -47,6 +47,7 @@ export function helixSurface(parts: HelixHttpParts): Router {
       to: id ? { session: id } : { pool: poolFor(asked) },
       text: id || !asked.system ? prompt : `${asked.system}\n\n**User Request:**\n${prompt}`,
       once: onceOf(req, ['stream']),
+      trail: call.trail(),
     })
     announceTurn(call, res, turn)
     res.set('X-Interaction-ID', turn.interaction)
@@ -103,6 +104,7 @@ export function helixSurface(parts: HelixHttpParts): Router {
           text: content,
           ...(interrupt && { interrupt: 'threaded' as const }),
           once: onceOf(req, []),
+          trail: call.trail(),
         })
         announceTurn(call, res, turn)
         res.json({ prompt_id: turn.interaction })

@@ -3,7 +3,9 @@ import type { Request, RequestHandler, Response } from 'express'
 import { claimedKeyId } from '../../auth/client.js'
 import type { Hold } from '../../auth/hold.js'
 import type { InteractionId, SessionId } from '../../protocol/ids.js'
-import type { HttpParts } from './parts.js'
+import type { RequestTrace } from '../../observe/tracing.js'
+import { NO_TRACE, parseTraceContext, traceIdOf, type TraceContext, type Trail } from '../../protocol/trail.js'
+import type { HttpObserver, HttpParts } from './parts.js'
 
 /** What is known of one request, from its first byte to the line in the log. */
 export interface Call {
@@ -21,11 +23,19 @@ export interface Call {
   route: string
   session?: SessionId
   interaction?: InteractionId
+  /** Its place in a trace, where there are traces. */
+  readonly trace: RequestTrace | undefined
+  /** By what a turn that it begins is found. */
+  trail(): Trail
 }
 
 const SANE_ID = /^[\w.:-]{1,128}$/
 
 export const callOf = (res: Response): Call => res.locals['call'] as Call
+
+/** The trace of the turn that a request is about; none where this replica does not know of one. */
+export const traceOf = (observe: HttpObserver | undefined, interaction: InteractionId | undefined): TraceContext =>
+  (interaction && observe?.trailOf?.(interaction)) ?? NO_TRACE
 
 /** Begins a `Call`, and tells the log and the metrics about it when its reply is over, however it ended. */
 export function beginCall({ log, observe }: Pick<HttpParts, 'log' | 'observe'>): RequestHandler {
@@ -34,11 +44,16 @@ export function beginCall({ log, observe }: Pick<HttpParts, 'log' | 'observe'>):
     const over = new AbortController()
     const given = req.get('x-request-id')
     const keyId = claimedKeyId(req.get('authorization'))
+    const id = given !== undefined && SANE_ID.test(given) ? given : randomUUID()
+    const incoming = parseTraceContext(req.get('traceparent'), req.get('tracestate'))
+    const trace = observe?.trace?.(incoming)
     const call: Call = {
-      id: given !== undefined && SANE_ID.test(given) ? given : randomUUID(),
+      id,
       over: over.signal,
       owner: '',
       route: 'unknown',
+      trace,
+      trail: () => ({ requestId: id, ...(trace?.context() ?? incoming) }),
     }
     res.locals['call'] = call
     res.set({ 'x-request-id': call.id, 'cache-control': 'no-store' })
@@ -48,6 +63,10 @@ export function beginCall({ log, observe }: Pick<HttpParts, 'log' | 'observe'>):
       const status = res.statusCode
       const ms = Math.round(performance.now() - startedAt)
       observe?.request(call.route, method, status, ms / 1000)
+      const { session, interaction } = call
+      const finished = res.writableFinished
+      if (trace && interaction) trace.about(traceOf(observe, interaction))
+      trace?.end({ method, route: call.route, status, requestId: id, session, interaction, finished })
       log.info(
         {
           requestId: call.id,
@@ -56,9 +75,10 @@ export function beginCall({ log, observe }: Pick<HttpParts, 'log' | 'observe'>):
           status,
           ms,
           ...(keyId && { keyId }),
-          ...(call.session && { session: call.session }),
-          ...(call.interaction && { interaction: call.interaction }),
-          ...(!res.writableFinished && { unfinished: true }), // the client left, or we cut it off
+          ...(session && { session }),
+          ...(interaction && { interaction }),
+          ...(!finished && { unfinished: true }), // the client left, or we cut it off
+          ...(trace && { trace_id: traceIdOf(trace.context()) }),
         },
         'request',
       )

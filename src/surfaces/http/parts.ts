@@ -1,6 +1,9 @@
 import type { IncomingMessage } from 'node:http'
 import type { Logger } from 'pino'
 import type { ClientPrincipal } from '../../auth/client.js'
+import type { RequestTrace } from '../../observe/tracing.js'
+import type { InteractionId } from '../../protocol/ids.js'
+import type { TraceContext, Trail } from '../../protocol/trail.js'
 
 /** What every HTTP door is given. Every open stream listens to the two signals: see to `setMaxListeners(0, …)`. */
 export interface HttpParts {
@@ -33,9 +36,15 @@ export interface HttpLimits {
 /** How a stream came to its end: `done` all was said · `left` the viewer · `slow` cut off · `drained` sent elsewhere · `cut` destroyed. */
 export type StreamEnd = 'done' | 'left' | 'slow' | 'drained' | 'cut'
 
-/** What is counted of it all; metrics plug in here. `route` is a pattern, never a path with ids. */
+/** What is counted and traced of it all; metrics and traces plug in here. `route` is a pattern, never a path with ids. */
 export interface HttpObserver {
   request(route: string, method: string, status: number, seconds: number): void
   streamOpened(surface: string): void
   streamClosed(surface: string, how: StreamEnd): void
+  /** The viewer's socket is full, and nothing is read for it, until the function is called. */
+  streamBehind?(surface: string): () => void
+  /** The trace that a request has a place in; undefined where nothing is traced. */
+  trace?(incoming: TraceContext): RequestTrace | undefined
+  /** The trail of a turn that this replica has to do with. */
+  trailOf?(interaction: InteractionId): Trail
 }

@@ -1,7 +1,7 @@
 import type { Request, Response } from 'express'
 import type { EndOfAccess } from '../../auth/hold.js'
 import { ThroughlineError } from '../../protocol/errors.js'
-import type { Call } from './call.js'
+import { traceOf, type Call } from './call.js'
 import { drained } from './flow.js'
 import type { HttpParts, StreamEnd } from './parts.js'
 
@@ -28,18 +28,22 @@ export class EventStream {
   readonly #req: Request
   readonly #res: Response
   readonly #kind: StreamKind
+  readonly #call: Call
   readonly #stop = new AbortController()
   #keepAlive: NodeJS.Timeout | undefined
   #ending: NodeJS.Timeout | undefined
   #how: StreamEnd = 'left'
   #sentAway = false
   #refusal: ThroughlineError | undefined
+  #bytes = 0
+  #traced: ((how: string, bytes: number) => void) | undefined
 
   constructor(parts: Pick<HttpParts, 'limits' | 'observe'>, call: Call, req: Request, res: Response, kind: StreamKind) {
     this.#parts = parts
     this.#req = req
     this.#res = res
     this.#kind = kind
+    this.#call = call
     const { leave, cut } = kind
     // Not AbortSignal.any: the two live as long as the process, and Node 20 lets what is joined to them pile up.
     const stop = () => this.#stop.abort()
@@ -55,6 +59,7 @@ export class EventStream {
       leave?.removeEventListener('abort', stop)
       cut?.removeEventListener('abort', destroy)
       if (this.opened) parts.observe?.streamClosed(kind.surface, this.#how)
+      this.#traced?.(this.#how, this.#bytes)
     }
     call.over.addEventListener('abort', close, { once: true })
     if (call.over.aborted) close()
@@ -116,6 +121,7 @@ export class EventStream {
       if (!res.destroyed && !res.writableNeedDrain) res.write(this.#kind.keepAlive)
     }, limits.keepAliveMs)
     observe?.streamOpened(this.#kind.surface)
+    this.#traced = this.#call.trace?.stream(this.#kind.surface, traceOf(observe, this.#call.interaction))
     if (this.#req.method === 'HEAD') this.end('done')
   }
 
@@ -124,8 +130,11 @@ export class EventStream {
     for (const bytes of packed(frames)) {
       if (this.#res.writableEnded || this.#res.destroyed) return
       this.#keepAlive?.refresh()
-      if (!this.#res.write(bytes))
-        await drained(this.#res, this.#parts.limits.slowViewerMs, this.signal, () => this.destroy('slow'))
+      this.#bytes += bytes.length
+      if (this.#res.write(bytes)) continue
+      const caughtUp = this.#parts.observe?.streamBehind?.(this.#kind.surface)
+      await drained(this.#res, this.#parts.limits.slowViewerMs, this.signal, () => this.destroy('slow'))
+      caughtUp?.()
     }
   }
 

@@ -27,7 +27,11 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
     reply: { stream: boolean; wait: boolean },
   ) {
     const after = cursorIn(req) // a stream that broke may be asked for again by the same POST
-    const turn = await core.submit(call.owner, { ...message, once: onceOf(req, REPLY_FIELDS) })
+    const turn = await core.submit(call.owner, {
+      ...message,
+      once: onceOf(req, REPLY_FIELDS),
+      trail: call.trail(),
+    })
     announceTurn(call, res, turn)
     if (reply.stream) return view(call, req, res, turn.interaction, after)
     if (reply.wait) return sendLate(res, limits.keepAliveMs, waited(call, turn.interaction))

@@ -65,6 +65,7 @@ export function chatRoutes(parts: OpenAiParts): Routes {
           to: session ? { session, pool: model } : { pool: model },
           ...(metadata && { metadata }),
           once,
+          trail: call.trail(),
         })
         announceTurn(call, res, turn)
         if (!stream) {

@@ -91,6 +91,7 @@ export function responseRoutes(parts: OpenAiParts): Routes {
         note: JSON.stringify(asked),
         ephemeral: !asked.store,
         once: onceOf(req, REPLY_FIELDS),
+        trail: call.trail(),
       })
       .catch(inTheirWords)
     announceTurn(call, res, turn)

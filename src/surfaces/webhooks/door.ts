@@ -3,7 +3,7 @@ import { Queue, UnrecoverableError, Worker, type ConnectionOptions, type Job } f
 import type { Outbound } from '../../core/outbound.js'
 import type { Observe } from '../../observe/events.js'
 import { ThroughlineError } from '../../protocol/errors.js'
-import type { SessionId } from '../../protocol/ids.js'
+import type { InteractionId, SessionId } from '../../protocol/ids.js'
 import { post, TargetRefused } from './post.js'
 import { signed } from './signature.js'
 import { hostOf, refusal } from './targets.js'
@@ -53,7 +53,7 @@ export function startWebhooks(
   settings: WebhookSettings,
   mintAgentToken: ((session: SessionId, ttlMs: number) => Promise<string>) | undefined,
   observe: Observe,
-): { outbound: Outbound; stop: () => Promise<void> } {
+): { outbound: Outbound; counts: () => Promise<Record<string, number>>; stop: () => Promise<void> } {
   const { prefix, wanted, attempts, retryMs } = settings
   const queue = new Queue<Delivery>('webhooks', { connection: connections.queue, prefix })
   const worker = new Worker<Delivery>('webhooks', deliver, {
@@ -154,6 +154,7 @@ export function startWebhooks(
 
   return {
     outbound,
+    counts: () => queue.getJobCounts('waiting', 'delayed', 'active', 'failed'),
     async stop() {
       await worker.close(true) // a delivery under way is made again: its id tells
       await queue.close()
@@ -166,6 +167,6 @@ const about = ({ data, attemptsMade }: Job<Delivery>) => ({
   type: data.type,
   host: hostOf(new URL(data.url)),
   session: String(data.data['session']),
-  interaction: String(data.data['interaction']),
+  interaction: String(data.data['interaction']) as InteractionId,
   attempt: attemptsMade,
 })
