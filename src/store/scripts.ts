@@ -22,8 +22,8 @@ const SESSION_SCRIPTS = [
   'forget',
   'describe',
 ] as const
-/** Scripts of a pool, and how many keys each declares. */
-const POOL_SCRIPTS = { pend: 4, claim: 4, present: 2 } as const
+/** Scripts of a pool or an owner, and how many keys each declares. */
+const POOL_SCRIPTS = { pend: 4, claim: 4, present: 2, occupy: 1 } as const
 export type ScriptName = (typeof SESSION_SCRIPTS)[number]
 
 type Answer = (string | number)[]
@@ -63,7 +63,7 @@ export class Scripts {
     )
   }
 
-  /** Runs a script of a pool. */
+  /** Runs a script of a pool or an owner. */
   ofPool(name: keyof typeof POOL_SCRIPTS, keys: string[], args: (string | number)[]): Promise<Answer> {
     return this.#db.run((redis) => (redis as unknown as Record<string, Command>)[command(name)]!(...keys, ...args))
   }

@@ -6,6 +6,8 @@ import { Log } from './log.js'
 import { OnceIndex } from './once.js'
 import { Overheard } from './overheard.js'
 import { Pools } from './pools.js'
+import { PlaceIndex } from './places.js'
+import { Rate, type RateName } from './rates.js'
 import { Database, type Connection } from './redis.js'
 import { Replicas } from './replicas.js'
 import { Scripts } from './scripts.js'
@@ -42,6 +44,9 @@ export interface Store {
   overheard: Overheard
   replicas: Replicas
   once: OnceIndex
+  places: PlaceIndex
+  /** A count in windows, `windowMs` long, in whole seconds. */
+  rate(name: RateName, limit: number, windowMs: number): Rate
   bus: Bus
 }
 
@@ -54,6 +59,7 @@ export function openStore(
   const { commands, subscriber } = connections
   const keys = keysOf(settings.prefix)
   const db = new Database(commands, settings.redisDeadlineMs)
+  const replicas = new Replicas(db, keys, settings.replicaTtlMs)
   const scripts = new Scripts(commands, db, keys, settings)
   return {
     db,
@@ -66,8 +72,10 @@ export function openStore(
     deadlines: new DeadlineIndex(db, keys, settings.sessionTtlMs),
     threads: new Threads(db, keys, settings.sessionTtlMs),
     overheard: new Overheard(db, keys, settings.sessionTtlMs),
-    replicas: new Replicas(db, keys, settings.replicaTtlMs),
+    replicas,
     once: new OnceIndex(db, keys),
+    places: new PlaceIndex(db, scripts, keys),
+    rate: (name, limit, windowMs) => new Rate(commands, keys, replicas, name, { limit, windowMs }),
     bus: new Bus(
       subscriber,
       commands,

@@ -59,6 +59,9 @@ const KINDS: Record<keyof Keys, ((keys: Keys) => string) | 'channel' | 'no key'>
   replicas: (keys) => keys.replicas,
   probe: 'channel',
   sockets: 'channel',
+  places: (keys) => keys.places('me'),
+  placesOf: 'channel',
+  rate: (keys) => keys.rate('requests', 'me'),
   ownerSessions: (keys) => keys.ownerSessions('me'),
   once: (keys) => keys.once('me', 'x'),
 }

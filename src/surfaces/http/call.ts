@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Request, RequestHandler, Response } from 'express'
 import type { InteractionId, SessionId } from '../../protocol/ids.js'
 import type { HttpParts } from './parts.js'
+import type { Count, Paced, Place } from './quotas.js'
 
 /** What is known of one request, from its first byte to the line in the log. */
 export interface Call {
@@ -15,6 +16,10 @@ export interface Call {
   opened?: { session: SessionId; expiresAt: number }
   /** The pattern that matched, such as `/api/v1/sessions/:session`. */
   route: string
+  /** What has been counted of it. */
+  readonly counts: Map<Paced, Count>
+  /** The place of its stream, where they are limited. */
+  place?: Place
   session?: SessionId
   interaction?: InteractionId
 }
@@ -34,6 +39,7 @@ export function beginCall({ log, observe }: Pick<HttpParts, 'log' | 'observe'>):
       over: over.signal,
       owner: '',
       route: 'unknown',
+      counts: new Map(),
     }
     res.locals['call'] = call
     res.set({ 'x-request-id': call.id, 'cache-control': 'no-store' })
