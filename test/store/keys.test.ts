@@ -24,6 +24,9 @@ const env = {
   WEBHOOK_ALLOW_HOSTS: '127.0.0.1',
   WEBHOOK_RETRY_MS: '10',
   WEBHOOK_ATTEMPTS: '2',
+  MAX_REQUESTS_PER_OWNER: '100000',
+  MAX_STREAMS_PER_OWNER: '1000',
+  RATE_WINDOW_MS: '1000',
 }
 
 const id = newInteractionId(newSessionId())
@@ -99,6 +102,7 @@ const LONGER: Record<string, number> = {
   sweep: 7 * DAY_MS, // when the last sweep was: to know how long nobody could
   pools: DAY_MS, // a pool is known for a day after its last agent
   replicas: 150_000,
+  '{owner:<hash>}:places': 30_000, // of streams that a killed replica had open
   '{owner:<hash>}:once:<hash>': 600_000, // fingerprints of POSTs without a key
   '{ses}:interaction:int': 60_000, // of a session that is gone: its streams may still end in order
   '{ses}:log:int': 60_000,
