@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { hostname } from 'node:os'
 import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
@@ -19,6 +20,9 @@ interface Setting<T> {
 
 const WEBHOOK_SECRET = /^(?:([^=,]+)=)?whsec_([A-Za-z0-9+/]{32,86}={0,2})$/
 const isHttpUrl = (value: string): boolean => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)
+
+/** An origin as a browser names it: scheme, host and port, and nothing after them. */
+const isOrigin = (value: string): boolean => isHttpUrl(value) && new URL(value).origin === value
 
 const whole = (min: number, max: number) =>
   z
@@ -54,6 +58,26 @@ const poolPolicies = z.string().transform((value, context) => {
   for (const message of problems) context.addIssue({ code: 'custom', message })
   return policies
 })
+
+/** A number of proxies, or what proxies have for addresses. All of them at once would believe anybody. */
+const trustedProxies = list.transform((items, context): number | string[] => {
+  if (items.length === 0) return 0
+  if (items.length === 1 && /^\d{1,2}$/.test(items[0]!)) return Number(items[0])
+  const wrong = items.find((item) => !isProxyNet(item))
+  if (wrong !== undefined)
+    context.addIssue({
+      code: 'custom',
+      message: `${wrong} is neither a number of proxies nor an address, a net such as 10.0.0.0/8, loopback, linklocal or uniquelocal`,
+    })
+  return items
+})
+
+function isProxyNet(text: string): boolean {
+  if (/^(loopback|linklocal|uniquelocal)$/.test(text)) return true
+  const [address, bits = '0', ...rest] = text.split('/')
+  const family = isIP(address!)
+  return family !== 0 && rest.length === 0 && /^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128)
+}
 
 /** Secrets of Standard Webhooks, each perhaps with the owner it is for: `whsec_…,ann=whsec_…`. */
 const webhookSecrets = list.pipe(
@@ -166,6 +190,22 @@ export const SETTINGS = {
     default: 'sub',
     meaning: 'Claim of a JWT that names the owner. It must be one that users cannot choose for themselves.',
     schema: text,
+  }),
+  CORS_ORIGINS: setting({
+    group: 'http',
+    default: '',
+    meaning:
+      'Web pages that may call the gateway from a browser, and open WebSockets to it: origins as https://app.example.com, separated by commas, or * for all (only with keys). Empty: none but its own.',
+    schema: list.pipe(
+      z.array(
+        z
+          .string()
+          .refine(
+            (it) => it === '*' || isOrigin(it),
+            'must be origins such as https://app.example.com, without a path',
+          ),
+      ),
+    ),
   }),
 
   REDIS_URL: setting({
@@ -454,6 +494,50 @@ export const SETTINGS = {
     schema: ms(1000),
   }),
 
+  TRUST_PROXY: setting({
+    group: 'limits',
+    default: '',
+    meaning:
+      'Whose X-Forwarded-For says where a request came from: how many proxies stand before the gateway, or their addresses and nets, separated by commas (loopback, linklocal and uniquelocal are names for such). Empty: nobody’s, the address is that of the peer.',
+    schema: trustedProxies,
+  }),
+  RATE_WINDOW_MS: setting({
+    group: 'limits',
+    default: '60000',
+    unit: 'ms',
+    meaning: 'Length of the windows in which requests, messages and failed authentications are counted; whole seconds.',
+    schema: ms(1000).refine((n) => n % 1000 === 0, 'must be whole seconds'),
+  }),
+  MAX_REQUESTS_PER_OWNER: setting({
+    group: 'limits',
+    default: '0',
+    unit: 'count',
+    meaning: 'Requests of one owner in RATE_WINDOW_MS, over all replicas; one more is answered 429. 0: any number.',
+    schema: whole(0, 1_000_000_000),
+  }),
+  MAX_MESSAGES_PER_OWNER: setting({
+    group: 'limits',
+    default: '0',
+    unit: 'count',
+    meaning: 'Messages of one owner to agents in RATE_WINDOW_MS, over all replicas; one more is 429. 0: any number.',
+    schema: whole(0, 1_000_000_000),
+  }),
+  MAX_STREAMS_PER_OWNER: setting({
+    group: 'limits',
+    default: '0',
+    unit: 'count',
+    meaning:
+      'Streams that one owner may have open, over all replicas. One more takes the place of the oldest that can resume, or is answered 429. 0: any number.',
+    schema: whole(0, 100_000),
+  }),
+  MAX_AUTH_FAILURES: setting({
+    group: 'limits',
+    default: '60',
+    unit: 'count',
+    meaning:
+      'Failed authentications of one address in RATE_WINDOW_MS; after more of them it is answered 429 until the window ends, except to callers that were let in before.',
+    schema: whole(1, 1_000_000_000),
+  }),
   QUEUE_LIMIT: setting({
     group: 'limits',
     default: '100',
@@ -524,6 +608,13 @@ export const SETTINGS = {
     unit: 'bytes',
     meaning: 'Largest message of a Helix agent, which sends whole answers in one; a larger one ends its connection.',
     schema: whole(64 * 1024, 512 * 1024 * 1024),
+  }),
+  AGENT_MAX_FRAME_BYTES: setting({
+    group: 'limits',
+    default: String(4 * 1024 * 1024),
+    unit: 'bytes',
+    meaning: 'Largest frame of a native agent (Socket.IO); a larger one ends its connection.',
+    schema: whole(1024 * 1024, 512 * 1024 * 1024),
   }),
   MAX_AGENTS: setting({
     group: 'limits',
@@ -637,6 +728,8 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     const keyless = Object.values(keylessOf(v)).filter((sentence) => sentence !== null)
     if (v.HOST !== '' && !isLoopback(v.HOST) && keyless.length > 0)
       problems.push(`HOST: ${v.HOST} is reachable from outside, and ${keyless.join('; ')}`)
+    if (v.CORS_ORIGINS.includes('*') && keyless.length > 0)
+      problems.push(`CORS_ORIGINS: with * every web page could use a gateway where ${keyless.join('; ')}`)
     if (v.JWT_JWKS_URL !== '')
       for (const name of ['JWT_ISSUER', 'JWT_AUDIENCE'] as const)
         if (v[name].length === 0)
@@ -717,10 +810,20 @@ function group(v: Values) {
       keyless: keyless.length > 0,
       /** Who, and what to set so that they may not. */
       keylessBecause: keyless.join('; '),
+      trustProxy: v.TRUST_PROXY,
+      rates: {
+        windowMs: v.RATE_WINDOW_MS,
+        requests: v.MAX_REQUESTS_PER_OWNER,
+        messages: v.MAX_MESSAGES_PER_OWNER,
+        failures: v.MAX_AUTH_FAILURES,
+      },
+      maxStreamsPerOwner: v.MAX_STREAMS_PER_OWNER,
+      origins: { origins: v.CORS_ORIGINS, loopbackOnly: keyless.length > 0 },
       maxBodyBytes: v.MAX_BODY_BYTES,
       waitLimitMs: v.WAIT_LIMIT_MS,
       slowViewerMs: v.SLOW_VIEWER_MS,
       maxAgents: v.MAX_AGENTS,
+      agentMaxFrameBytes: v.AGENT_MAX_FRAME_BYTES,
       connections: { keepAliveMs: v.KEEP_ALIVE_MS, maxConnections: v.MAX_CONNECTIONS },
     },
     helix: {

@@ -1,10 +1,11 @@
 import { setMaxListeners } from 'node:events'
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { agentAuth } from './auth/agent.js'
 import { clientAuth } from './auth/client.js'
 import { jwtAuth } from './auth/jwt.js'
+import { Guesses } from './auth/guesses.js'
 import { FRESH_MS, StoredKeys } from './auth/stored-keys.js'
 import { tokens } from './auth/token.js'
 import type { Config } from './config.js'
@@ -15,6 +16,7 @@ import { drain } from './core/drain.js'
 import { Links } from './core/links.js'
 import { SILENT } from './core/outbound.js'
 import type { Parts } from './core/parts.js'
+import { Places } from './core/places.js'
 import { RedisClock } from './core/redis-clock.js'
 import { startReplica, type ReplicaState } from './core/replica.js'
 import { judgeOf, sweep } from './core/sweep.js'
@@ -30,12 +32,15 @@ import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
 import { helixSurface } from './surfaces/helix/chat.js'
-import { helixDoor } from './surfaces/helix/socket.js'
+import { helixDoor, SYNC_PATH } from './surfaces/helix/socket.js'
 import { startSweeper } from './surfaces/clock/sweeper.js'
 import { docsSurface } from './surfaces/docs/router.js'
+import { addressOf, netOf } from './surfaces/http/address.js'
 import { httpApp } from './surfaces/http/app.js'
 import { openApiDocument } from './surfaces/http/openapi.js'
+import type { HttpParts } from './surfaces/http/parts.js'
 import { httpServer } from './surfaces/http/server.js'
+import { routeUpgrades } from './surfaces/http/upgrade.js'
 import { nativeDescription } from './surfaces/native/document.js'
 import { nativeSurface } from './surfaces/native/router.js'
 import { openAiSurface } from './surfaces/openai/router.js'
@@ -158,13 +163,37 @@ export async function startGateway(config: Config, log: Logger, version: string)
       ...(stored && { stored }),
       ...(jwt && { jwt: jwtAuth(jwt, log) }),
     })
+    const addressIn = addressOf(config.http.trustProxy)
+    const { rates } = config.http
+    const counter = (name: 'requests' | 'messages' | 'failures') => {
+      const rate = store.rate(name, rates[name], rates.windowMs)
+      return (subject: string) => rate.count(subject)
+    }
+    const guesses = new Guesses(counter('failures'), (address, forMs) => observe.addressBlocked({ address, forMs }))
+    const attempt: HttpParts['attempt'] = (req, credential, verify) =>
+      guesses.attempt(netOf(addressIn(req)), credential, verify).catch((thrown: unknown) => {
+        if (thrown instanceof ThroughlineError && thrown.code === 'rate_limit_exceeded') observe.limited('failures')
+        throw thrown
+      })
+    const places = config.http.maxStreamsPerOwner > 0 ? new Places(parts, config.http.maxStreamsPerOwner) : undefined
+    if (places) {
+      await patiently(() => places.start())
+      closers.push(() => places.stop())
+    }
     let streams = 0
     const http = {
       log,
-      authenticate: (req: { headers: { authorization?: string } }) => asClient(req.headers.authorization),
+      authenticate: (req: IncomingMessage) =>
+        attempt(req, req.headers.authorization ?? '', () => asClient(req.headers.authorization)),
+      attempt,
+      rates: {
+        ...(rates.requests > 0 && { requests: counter('requests') }),
+        ...(rates.messages > 0 && { messages: counter('messages') }),
+      },
+      ...(places && { enterPlace: (owner: string, resumable: boolean) => places.enter(owner, resumable) }),
       draining: moving.signal,
       hardStop: hardStop.signal,
-      loopbackOnly: config.http.keyless,
+      origins: config.http.origins,
       limits: {
         maxBodyBytes: config.http.maxBodyBytes,
         waitLimitMs: config.http.waitLimitMs,
@@ -173,6 +202,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
         retryMs: 1000,
       },
       observe: {
+        limited: (limit: 'requests' | 'messages' | 'streams') => observe.limited(limit),
         request: (route: string, method: string, status: number, seconds: number) =>
           metrics.requests.observe({ route, method: metrics.ofMethod(method), status: String(status) }, seconds),
         streamOpened: (surface: string) => metrics.streams.inc({ surface }),
@@ -203,26 +233,29 @@ export async function startGateway(config: Config, log: Logger, version: string)
     })
     closers.push(() => closed(server))
 
-    const asAgent = agentAuth({
+    const verifyAgent = agentAuth({
       keys: config.http.agentKeys,
       ...(stored && { stored }),
       ...(signer && { tokens: signer }),
     })
+    const asAgent = (key: string | undefined, req: IncomingMessage) => attempt(req, key ?? '', () => verifyAgent(key))
     const agents = agentsDoor(server, parts, links, pools, {
       adapter: { pub: opened('adapter-pub'), sub: opened('adapter-sub'), key: store.keys.sockets },
       authenticate: asAgent,
-      refuseOrigins: config.http.keyless,
+      origins: config.http.origins,
       maxAgents: config.http.maxAgents,
+      maxFrameBytes: config.http.agentMaxFrameBytes,
     })
     closers.push(() => agents.stop())
-    const editors = helixDoor(server, parts, links, pools, {
+    const editors = helixDoor(parts, links, pools, {
       ...config.helix,
       authenticate: asAgent,
-      loopbackOnly: config.http.keyless,
+      keyless: config.http.keyless,
       maxAgents: config.http.maxAgents,
       evict: (link) => agents.fleet.evict(link),
     })
     closers.push(() => editors.stop())
+    routeUpgrades(server, config.http.origins, { [SYNC_PATH]: editors.upgrade })
     closers.push(() => server.closeAllConnections()) // else Socket.IO, which closes the server, waits for open requests
 
     const sweeper = await startSweeper(

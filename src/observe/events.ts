@@ -162,6 +162,16 @@ export class Observe {
     this.log.info({ event: 'audit', ...entry, at: new Date(at).toISOString() }, 'audit')
   }
 
+  /** An owner or an address met a limit. */
+  limited(limit: 'requests' | 'messages' | 'streams' | 'failures'): void {
+    this.metrics.limited.inc({ limit })
+  }
+
+  /** Somebody at this address tries out keys, or has a wrong one. */
+  addressBlocked(fields: { address: string; forMs: number }): void {
+    this.log.warn({ event: 'address_blocked', ...fields }, 'too many failed authentications from one address')
+  }
+
   outage(what: string, err: unknown): void {
     this.log.warn({ event: 'store_unavailable', what, err }, 'Redis unavailable, trying again')
   }

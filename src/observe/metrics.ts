@@ -191,6 +191,12 @@ export function createMetrics({ version = '', pools = [] }: { version?: string; 
       labelNames: ['type', 'outcome'],
       registers,
     }),
+    limited: new Counter({
+      name: 'throughline_limited_total',
+      help: 'What was refused or put off for a limit: requests, messages, streams of an owner; failures of an address',
+      labelNames: ['limit'],
+      registers,
+    }),
     adapterDropped: new Counter({
       name: 'throughline_adapter_dropped_total',
       help: 'Fleet messages not sent because Redis was away',

@@ -90,6 +90,18 @@ export const ERRORS = {
     retryAfterS: 5,
     sentence: 'The session has as many waiting messages as it may hold. Wait for a turn to end, or cancel one.',
   },
+  rate_limit_exceeded: {
+    status: 429,
+    retry: true,
+    retryAfterS: 10,
+    sentence: 'Too many requests, messages or failed attempts in this window. Wait as long as Retry-After says.',
+  },
+  too_many_streams: {
+    status: 429,
+    retry: true,
+    retryAfterS: 10,
+    sentence: 'You have as many streams open as you may have (MAX_STREAMS_PER_OWNER). Close one, or come again later.',
+  },
   headers_too_large: {
     status: 431,
     retry: false,
@@ -146,12 +158,15 @@ export class ThroughlineError extends Error {
   readonly code: ErrorCode
   /** The offending field, such as `messages[0].content`. */
   readonly param: string | undefined
+  /** When to come again, s. */
+  readonly retryAfterS: number | undefined
 
-  constructor(code: ErrorCode, detail?: { message?: string; param?: string; cause?: unknown }) {
+  constructor(code: ErrorCode, detail?: { message?: string; param?: string; retryAfterS?: number; cause?: unknown }) {
     super(detail?.message ?? ERRORS[code].sentence, detail?.cause === undefined ? undefined : { cause: detail.cause })
     this.name = 'ThroughlineError'
     this.code = code
     this.param = detail?.param
+    this.retryAfterS = detail?.retryAfterS ?? this.kind.retryAfterS
   }
 
   get kind(): ErrorKind {

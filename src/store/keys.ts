@@ -65,6 +65,12 @@ export function keysOf(prefix: string) {
     /** Channel: the id of an API key that is gone. */
     keysRevoked: `${prefix}{keys}:revoked`,
 
+    /** Which streams the owner has open. */
+    places: (owner: string) => `${ownerBase(owner)}places`,
+    /** Channel: look whether your streams still have their places. */
+    placesOf: (replica: string) => `${prefix}{places:${replica}}`,
+    /** How much of something an owner, or an address, has done in its window. */
+    rate: (what: string, subject: string) => `${prefix}rate:${what}:${digest(subject)}`,
     ownerSessions: (owner: string) => `${ownerBase(owner)}sessions`,
     once: (owner: string, name: string) => `${ownerBase(owner)}once:${digest(name)}`,
   }

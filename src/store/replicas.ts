@@ -17,12 +17,18 @@ export class Replicas {
   readonly #db: Database
   readonly #keys: Keys
   readonly #ttlMs: number
+  #seen = 1
 
   /** `ttlMs`: a replica that was silent for so long is gone. */
   constructor(db: Database, keys: Keys, ttlMs: number) {
     this.#db = db
     this.#keys = keys
     this.#ttlMs = ttlMs
+  }
+
+  /** How many there were at the last heartbeat, at least 1. */
+  get seen(): number {
+    return this.#seen
   }
 
   async beat(report: ReplicaReport, nowMs: number): Promise<void> {
@@ -35,13 +41,15 @@ export class Replicas {
         .pexpire(key, this.#ttlMs)
         .exec(),
     )
-    await this.#db.run((redis) =>
+    const [, , counted] = (await this.#db.run((redis) =>
       redis
         .multi()
         .zadd(this.#keys.replicas, nowMs, report.id)
         .pexpire(this.#keys.replicas, this.#ttlMs * 10)
+        .zcount(this.#keys.replicas, nowMs - this.#ttlMs, '+inf')
         .exec(),
-    )
+    ))!
+    this.#seen = Math.max(Number(counted?.[1]), 1)
   }
 
   async leave(id: string): Promise<void> {

@@ -23,7 +23,7 @@ const SESSION_SCRIPTS = [
   'describe',
 ] as const
 /** Scripts of no session, and how many keys each declares. */
-const OTHER_SCRIPTS = { pend: 4, claim: 4, present: 2, used: 1 } as const
+const OTHER_SCRIPTS = { pend: 4, claim: 4, present: 2, occupy: 1, used: 1 } as const
 export type ScriptName = (typeof SESSION_SCRIPTS)[number]
 
 type Answer = (string | number)[]
@@ -65,7 +65,7 @@ export class Scripts {
     )
   }
 
-  /** Runs a script of a pool, or of an API key. */
+  /** Runs a script of a pool, of an owner, or of an API key. */
   over(name: keyof typeof OTHER_SCRIPTS, keys: string[], args: (string | number)[]): Promise<Answer> {
     return this.#db.run(
       (redis) => (redis as unknown as Record<string, Command>)[command(name)]!(...keys, ...args),

@@ -9,6 +9,8 @@ import { OnceIndex } from './once.js'
 import { Overheard } from './overheard.js'
 import { Overview } from './overview.js'
 import { Pools } from './pools.js'
+import { PlaceIndex } from './places.js'
+import { Rate, type RateName } from './rates.js'
 import { Database, type Connection, type RedisObserver } from './redis.js'
 import { Replicas } from './replicas.js'
 import { Scripts } from './scripts.js'
@@ -48,6 +50,9 @@ export interface Store {
   once: OnceIndex
   apiKeys: ApiKeys
   audit: AuditTrail
+  places: PlaceIndex
+  /** A count in windows, `windowMs` long, in whole seconds. */
+  rate(name: RateName, limit: number, windowMs: number): Rate
   bus: Bus
 }
 
@@ -61,6 +66,7 @@ export function openStore(
   const { commands, subscriber } = connections
   const keys = keysOf(settings.prefix)
   const db = new Database(commands, settings.redisDeadlineMs, watch)
+  const replicas = new Replicas(db, keys, settings.replicaTtlMs)
   const scripts = new Scripts(commands, db, keys, settings)
   const bus = new Bus(
     subscriber,
@@ -81,10 +87,12 @@ export function openStore(
     overview: new Overview(db, keys),
     threads: new Threads(db, keys, settings.sessionTtlMs),
     overheard: new Overheard(db, keys, settings.sessionTtlMs),
-    replicas: new Replicas(db, keys, settings.replicaTtlMs),
+    replicas,
     once: new OnceIndex(db, keys),
     apiKeys: new ApiKeys(db, scripts, keys, bus),
     audit: new AuditTrail(db, keys),
+    places: new PlaceIndex(db, scripts, keys),
+    rate: (name, limit, windowMs) => new Rate(commands, keys, replicas, name, { limit, windowMs }),
     bus,
   }
 }

@@ -27,6 +27,9 @@ const env = {
   WEBHOOK_ALLOW_HOSTS: '127.0.0.1',
   WEBHOOK_RETRY_MS: '10',
   WEBHOOK_ATTEMPTS: '2',
+  MAX_REQUESTS_PER_OWNER: '100000',
+  MAX_STREAMS_PER_OWNER: '1000',
+  RATE_WINDOW_MS: '1000',
 }
 
 const id = newInteractionId(newSessionId())
@@ -70,6 +73,9 @@ const KINDS: Record<keyof Keys, ((keys: Keys) => string) | 'channel' | 'no key'>
   apiKey: (keys) => keys.apiKey('0123456789'),
   apiKeys: (keys) => keys.apiKeys,
   keysRevoked: 'channel',
+  places: (keys) => keys.places('me'),
+  placesOf: 'channel',
+  rate: (keys) => keys.rate('requests', 'me'),
   ownerSessions: (keys) => keys.ownerSessions('me'),
   once: (keys) => keys.once('me', 'x'),
 }
@@ -109,6 +115,7 @@ const LONGER: Record<string, number> = {
   '{audit}:trail': 90 * DAY_MS, // what operators did
   pools: DAY_MS, // a pool is known for a day after its last agent
   replicas: 150_000,
+  '{owner:<hash>}:places': 30_000, // of streams that a killed replica had open
   '{owner:<hash>}:once:<hash>': 600_000, // fingerprints of POSTs without a key
   '{ses}:interaction:int': 60_000, // of a session that is gone: its streams may still end in order
   '{ses}:log:int': 60_000,

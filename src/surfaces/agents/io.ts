@@ -1,4 +1,4 @@
-import type { Server as HttpServer } from 'node:http'
+import type { IncomingMessage, Server as HttpServer } from 'node:http'
 import { createAdapter } from '@socket.io/redis-adapter'
 import { Server, type Namespace } from 'socket.io'
 import { z } from 'zod'
@@ -17,15 +17,15 @@ import {
   type Refusal,
   type Welcome,
 } from '../../protocol/agent-wire.js'
+import { ThroughlineError } from '../../protocol/errors.js'
 import { MAX_EVENT_BYTES } from '../../protocol/events.js'
+import { refusesSocket, type OriginPolicy } from '../http/origins.js'
 import { Fleet, type FleetEvents } from './fleet.js'
 import { guarded } from './guarded-client.js'
 import { hear, socketLink, type AgentSocket } from './socket.js'
 
 /** A connection that has not said hello after this time is closed, ms. */
 const HELLO_MS = 10_000
-/** Largest frame from an agent, bytes. */
-const MAX_FRAME_BYTES = 4 * 1024 * 1024
 
 export interface AgentsDoor {
   fleet: Fleet
@@ -45,10 +45,12 @@ export function agentsDoor(
   pools: PoolWatch,
   options: {
     adapter: { pub: Connection; sub: Connection; key: string }
-    authenticate: (key: string | undefined) => Promise<AgentPrincipal | undefined>
-    /** Without keys, a web page must not be able to join as an agent: its browser always names an origin. */
-    refuseOrigins: boolean
+    /** Throws `rate_limit_exceeded`. */
+    authenticate: (key: string | undefined, req: IncomingMessage) => Promise<AgentPrincipal | undefined>
+    origins: OriginPolicy
     maxAgents: number
+    /** Largest frame of an agent, bytes; a larger one ends its connection. */
+    maxFrameBytes: number
   },
 ): AgentsDoor {
   const { observe, settings } = parts
@@ -59,8 +61,8 @@ export function agentsDoor(
     destroyUpgrade: false, // other doors have WebSockets too
     pingInterval: 10_000,
     pingTimeout: 10_000,
-    maxHttpBufferSize: MAX_FRAME_BYTES,
-    allowRequest: (req, answer) => answer(null, !(options.refuseOrigins && req.headers.origin !== undefined)),
+    maxHttpBufferSize: options.maxFrameBytes,
+    allowRequest: (req, answer) => answer(null, refusesSocket(options.origins, req.headers) === undefined),
     adapter: createAdapter(guarded(options.adapter.pub, dropped), guarded(options.adapter.sub, dropped), {
       key: options.adapter.key,
     }),
@@ -125,7 +127,11 @@ export function agentsDoor(
     const parsed = Hello.safeParse(message)
     if (!parsed.success) return { reply: refusal('invalid_hello', z.prettifyError(parsed.error).slice(0, 1000), false) }
     const hello = parsed.data
-    const principal = await options.authenticate(keyOf(socket))
+    const principal = await options.authenticate(keyOf(socket), socket.request).catch((thrown: unknown) => {
+      if (thrown instanceof ThroughlineError && thrown.code === 'rate_limit_exceeded') return thrown
+      throw thrown
+    })
+    if (principal instanceof ThroughlineError) return { reply: refusal('unavailable', principal.message, true) }
     if (!principal)
       return {
         reply: refusal('unauthorized', 'No valid agent key or session token in auth.key of the handshake.', false),

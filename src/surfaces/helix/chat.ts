@@ -12,6 +12,7 @@ import { onceOf } from '../http/once.js'
 import { interactionIn, MAX_TEXT, parse, sessionIn } from '../http/parse.js'
 import type { HttpParts } from '../http/parts.js'
 import { comment, EventStream, frame } from '../http/sse.js'
+import { takePlace } from '../http/place.js'
 import { announceTurn } from '../http/turn.js'
 import { ChatRequest, Page, QueuedMessage } from './schemas.js'
 import { shown } from './shown.js'
@@ -43,6 +44,7 @@ export function helixSurface(parts: HelixHttpParts): Router {
     const prompt = promptOf(asked)
     const id = asked.session_id || undefined
     if (id !== undefined && !isSessionId(id)) throw new ThroughlineError('not_found', { param: 'session_id' })
+    if (asked.stream) await takePlace(parts, call, { resumable: false })
     const turn = await core.submit(call.owner, {
       to: id ? { session: id } : { pool: poolFor(asked) },
       text: id || !asked.system ? prompt : `${asked.system}\n\n**User Request:**\n${prompt}`,
@@ -92,9 +94,10 @@ export function helixSurface(parts: HelixHttpParts): Router {
   }
 
   const routes: Routes = {
-    '/sessions/chat': { post: chat },
+    '/sessions/chat': { message: true, post: chat },
 
     '/sessions/:session/messages': {
+      message: true,
       async post(call, req, res) {
         if (!speaksHelix(req)) return PASS
         const session = sessionIn(call, req.params['session'])

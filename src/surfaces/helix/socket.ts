@@ -1,5 +1,4 @@
-import type { IncomingMessage, Server } from 'node:http'
-import type { Duplex } from 'node:stream'
+import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WebSocketServer, type WebSocket } from 'ws'
 import { claimedAgentKeyId, mayJoin, mayServe, type AgentPrincipal } from '../../auth/agent.js'
@@ -11,8 +10,9 @@ import type { Links, Station } from '../../core/links.js'
 import { newName } from '../../core/mint.js'
 import type { Parts } from '../../core/parts.js'
 import { PoolName } from '../../protocol/agent-wire.js'
+import { ThroughlineError } from '../../protocol/errors.js'
 import { isSessionId, type RequestId, type SessionId } from '../../protocol/ids.js'
-import { isLoopback } from '../http/limits.js'
+import { refuseUpgrade, type TakeUpgrade } from '../http/upgrade.js'
 import { HelixLink, type HelixSettings } from './link.js'
 
 export const SYNC_PATH = '/api/v1/external-agents/sync'
@@ -24,15 +24,17 @@ const HAND_OVER_MS = 1500
 const MOST_CAPACITY = 10_000
 
 export interface HelixDoor {
+  upgrade: TakeUpgrade
   /** Refuse new agents from now on. */
   close(): void
   stop(): Promise<void>
 }
 
 export interface HelixOptions extends HelixSettings {
-  authenticate: (key: string | undefined) => Promise<AgentPrincipal | undefined>
-  /** Without keys only this machine may connect, and no web page. */
-  loopbackOnly: boolean
+  /** Throws `rate_limit_exceeded`. */
+  authenticate: (key: string | undefined, req: IncomingMessage) => Promise<AgentPrincipal | undefined>
+  /** Nobody is asked for a key. */
+  keyless: boolean
   maxAgents: number
   /** Largest message of an agent, bytes: whole answers come in one. */
   maxFrameBytes: number
@@ -55,13 +57,7 @@ interface Caller {
  * everything else. A session's agent serves that session and what branches off it; an agent of any other name joins a
  * pool (`?pool=`, `?capacity=`). What it says goes the same way as a native agent's words: there is no second routing.
  */
-export function helixDoor(
-  server: Server,
-  parts: Parts,
-  links: Links,
-  pools: PoolWatch,
-  options: HelixOptions,
-): HelixDoor {
+export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options: HelixOptions): HelixDoor {
   const { observe, store, settings } = parts
   const sockets = new WebSocketServer({
     noServer: true,
@@ -72,11 +68,7 @@ export function helixDoor(
   const parting = new Set<Promise<void>>()
   let closed = false
 
-  server.on('upgrade', (req: IncomingMessage, socket: Duplex, head: Buffer) => {
-    const { pathname } = new URL(req.url ?? '/', 'http://x')
-    if (pathname.startsWith('/socket.io')) return // the other door's
-    socket.on('error', () => {}) // the caller left before it was answered
-    if (pathname !== SYNC_PATH) return refuse(socket, 404, 'not found')
+  const upgrade: TakeUpgrade = (req, socket, head) => {
     admit(req)
       .then((caller) => {
         if (typeof caller !== 'string')
@@ -85,22 +77,22 @@ export function helixDoor(
         const message = caller.slice(status.length + 1)
         const keyId = claimedAgentKeyId(bearerOf(req.headers.authorization))
         observe.agentRefused({ transport: 'helix', code: status, message, ...(keyId && { keyId }) })
-        refuse(socket, Number(status), message)
+        refuseUpgrade(socket, Number(status), message, status === '503' ? 1 : undefined)
       })
       .catch((err: unknown) => {
+        if (err instanceof ThroughlineError && err.code === 'rate_limit_exceeded')
+          return refuseUpgrade(socket, 429, err.message, err.retryAfterS)
         observe.outage('helix hello', err)
-        refuse(socket, 503, 'Redis cannot be reached at the moment. Connect again.')
+        refuseUpgrade(socket, 503, 'Redis cannot be reached at the moment. Connect again.', 1)
       })
-  })
+  }
 
   /** Who is calling, or why not: status and sentence. */
   async function admit(req: IncomingMessage): Promise<Caller | string> {
-    const { authorization, origin, host } = req.headers
-    if (options.loopbackOnly && (origin !== undefined || !isLoopback(host)))
-      return '403 Without configured keys this gateway takes agents of this machine only.'
+    const { authorization } = req.headers
     if (closed || links.all.length >= options.maxAgents) return '503 This replica takes no more agents. Connect again.'
-    if (!options.loopbackOnly && !authorization) return '401 Authorization header required'
-    const principal = await options.authenticate(bearerOf(authorization))
+    if (!options.keyless && !authorization) return '401 Authorization header required'
+    const principal = await options.authenticate(bearerOf(authorization), req)
     if (!principal) return '401 Invalid token'
     const query = new URL(req.url!, 'http://x').searchParams
     const agent = query.get('session_id') || query.get('agent_id') || newName('external-agent')
@@ -193,6 +185,7 @@ export function helixDoor(
   }
 
   return {
+    upgrade,
     close() {
       closed = true
     },
@@ -216,12 +209,4 @@ function keepAlive(socket: WebSocket): void {
     else if (socket.readyState === socket.OPEN) socket.ping()
   }, PING.everyMs).unref()
   socket.once('close', () => clearInterval(timer))
-}
-
-function refuse(socket: Duplex, status: number, sentence: string): void {
-  const reason = { 400: 'Bad Request', 401: 'Unauthorized', 403: 'Forbidden', 404: 'Not Found' }[status]
-  socket.end(
-    `HTTP/1.1 ${status} ${reason ?? 'Service Unavailable'}\r\nContent-Type: text/plain\r\nConnection: close\r\n` +
-      `${status === 503 ? 'Retry-After: 1\r\n' : ''}Content-Length: ${Buffer.byteLength(sentence)}\r\n\r\n${sentence}`,
-  )
 }

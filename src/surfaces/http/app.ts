@@ -3,8 +3,11 @@ import helmet from 'helmet'
 import { ThroughlineError } from '../../protocol/errors.js'
 import { beginCall, callOf, type Call } from './call.js'
 import { errorHandler, renderNative, type RenderError } from './errors.js'
-import { jsonBody, refuseForeign } from './limits.js'
+import { jsonBody } from './limits.js'
+import { crossOrigin, refuseForeign } from './origins.js'
+import { pace, type TellCounts } from './pace.js'
 import type { HttpParts } from './parts.js'
+import type { Paced } from './quotas.js'
 
 /** A handler's word that the request is not its own but the next surface's under the same path. */
 export const PASS = Symbol('pass')
@@ -16,7 +19,15 @@ export type Handler = (call: Call, req: Request, res: Response) => Promise<void 
 export type Admit = (call: Call, req: Request) => Promise<boolean>
 
 /** A surface's routes as data: pattern → method → handler. */
-export type Routes = Record<string, Partial<Record<'get' | 'post' | 'delete', Handler>> & { admit?: Admit }>
+export type Routes = Record<string, Partial<Record<'get' | 'post' | 'delete', Handler>> & RouteTraits>
+
+export interface RouteTraits {
+  admit?: Admit
+  /** What is posted here goes to an agent. */
+  message?: true
+  /** Read by EventSource, which stays away for good after any refusal: its handler counts it, and says so in the stream. */
+  stream?: true
+}
 
 /** A surface and where it hangs. Doors are tried in order; of two under one path the more particular comes first. */
 export interface Door {
@@ -37,7 +48,8 @@ export function httpApp(parts: HttpParts, doors: Door[]): Express {
       strictTransportSecurity: false, // belongs to whoever ends TLS, and would bind their whole domain
     }),
   )
-  if (parts.loopbackOnly) app.use(refuseForeign)
+  if (parts.origins.origins.length > 0) app.use(crossOrigin(parts.origins))
+  if (parts.origins.loopbackOnly) app.use(refuseForeign(parts.origins))
   for (const { path, router } of doors) app.use(path, router)
   app.use(refuseUnknown, errorHandler(parts, renderNative))
   return app
@@ -52,17 +64,19 @@ export function surface(
   parts: HttpParts,
   routes: Routes,
   render: RenderError,
-  { passOn = false }: { passOn?: boolean } = {},
+  { passOn = false, tellCounts }: { passOn?: boolean; tellCounts?: TellCounts } = {},
 ): Router {
   const router = Router()
   const body = jsonBody(parts.limits.maxBodyBytes)
   for (const [path, handlers] of Object.entries(routes)) {
-    const { admit, get, post, delete: remove } = handlers
+    const { admit, message, stream, get, post, delete: remove } = handlers
     const allow = allowed({ get, post, delete: remove })
     const route = router.route(path).all(remember(path))
     if (!passOn) route.options(tellMethods(allow))
     route.all(authenticate(parts, admit))
+    if (!stream) route.all(paced(parts, 'requests', tellCounts))
     if (get) route.get(run(get))
+    if (post && message) route.post(paced(parts, 'messages', tellCounts))
     if (post) route.post(...body, run(post))
     if (remove) route.delete(run(remove))
     if (!passOn) route.all(refuseMethod(allow))
@@ -89,6 +103,13 @@ const authenticate =
       call.owner = owner
       if (hold) call.hold = hold
     }
+    next()
+  }
+
+const paced =
+  (parts: HttpParts, what: Paced, tell: TellCounts | undefined): RequestHandler =>
+  async (_req, res, next) => {
+    await pace(parts, callOf(res), res, what, { tell })
     next()
   }
 

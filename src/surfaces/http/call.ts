@@ -6,6 +6,7 @@ import type { InteractionId, SessionId } from '../../protocol/ids.js'
 import type { RequestTrace } from '../../observe/tracing.js'
 import { NO_TRACE, parseTraceContext, traceIdOf, type TraceContext, type Trail } from '../../protocol/trail.js'
 import type { HttpObserver, HttpParts } from './parts.js'
+import type { Count, Paced, Place } from './quotas.js'
 
 /** What is known of one request, from its first byte to the line in the log. */
 export interface Call {
@@ -21,6 +22,10 @@ export interface Call {
   hold?: Hold
   /** The pattern that matched, such as `/api/v1/sessions/:session`. */
   route: string
+  /** What has been counted of it. */
+  readonly counts: Map<Paced, Count>
+  /** The place of its stream, where they are limited. */
+  place?: Place
   session?: SessionId
   interaction?: InteractionId
   /** Its place in a trace, where there are traces. */
@@ -52,6 +57,7 @@ export function beginCall({ log, observe }: Pick<HttpParts, 'log' | 'observe'>):
       over: over.signal,
       owner: '',
       route: 'unknown',
+      counts: new Map(),
       trace,
       trail: () => ({ requestId: id, ...(trace?.context() ?? incoming) }),
     }

@@ -64,7 +64,8 @@ export function errorHandler(parts: Pick<HttpParts, 'log'>, render: RenderError)
       return
     }
     const { body, headers } = render(error, call.id, req)
-    const { status, retryAfterS } = error.kind
+    const { status } = error.kind
+    const { retryAfterS } = error
     if (retryAfterS !== undefined) res.set('Retry-After', String(retryAfterS))
     if (status === 401) res.set('WWW-Authenticate', 'Bearer')
     res.status(status).set(headers ?? {})

@@ -29,23 +29,3 @@ function refuseUnread(maxBytes: number): RequestHandler {
     next()
   }
 }
-
-/**
- * Without keys, whoever reaches the port may do anything. So a name that merely resolves to this machine (DNS rebinding)
- * and a page from elsewhere (its `Origin`) are refused. Doors beside Express (WebSocket) ask `isLoopback` themselves.
- */
-export const refuseForeign: RequestHandler = (req, _res, next) => {
-  const { host, origin } = req.headers
-  if (isLoopback(host) && (origin === undefined || isLoopback(hostOf(origin)))) return next()
-  throw new ThroughlineError('invalid_request', {
-    message: 'Without configured keys this gateway answers local callers only: use localhost or 127.0.0.1.',
-    param: isLoopback(host) ? 'Origin' : 'Host',
-  })
-}
-
-/** Whether a `Host` header (or the host of an origin) names this machine itself. */
-export function isLoopback(host: string | undefined): boolean {
-  return host !== undefined && /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?$/i.test(host)
-}
-
-const hostOf = (origin: string): string => origin.replace(/^https?:\/\//i, '')

@@ -4,6 +4,8 @@ import type { ClientPrincipal } from '../../auth/client.js'
 import type { RequestTrace } from '../../observe/tracing.js'
 import type { InteractionId } from '../../protocol/ids.js'
 import type { TraceContext, Trail } from '../../protocol/trail.js'
+import type { OriginPolicy } from './origins.js'
+import type { EnterPlace, Paced, Rates } from './quotas.js'
 
 /** What every HTTP door is given. Every open stream listens to the two signals: see to `setMaxListeners(0, …)`. */
 export interface HttpParts {
@@ -14,8 +16,17 @@ export interface HttpParts {
   draining: AbortSignal
   /** Aborted when the grace period is over: whatever still streams is cut. */
   hardStop: AbortSignal
-  /** True where no keys are configured: only this machine may call, whatever name it was called by. */
-  loopbackOnly: boolean
+  /**
+   * Hears a credential that a caller shows. Throws `rate_limit_exceeded` where too many from its address have failed;
+   * that `verify` throws `unauthorized` or gives undefined is such a failure.
+   */
+  attempt: <T>(req: IncomingMessage, credential: string, verify: () => Promise<T>) => Promise<T>
+  /** How much an owner may do. */
+  rates: Rates
+  /** Absent where an owner may have any number of streams. */
+  enterPlace?: EnterPlace
+  /** Which web pages may call. */
+  origins: OriginPolicy
   limits: HttpLimits
   observe?: HttpObserver
 }
@@ -33,11 +44,13 @@ export interface HttpLimits {
   retryMs: number
 }
 
-/** How a stream came to its end: `done` all was said · `left` the viewer · `slow` cut off · `drained` sent elsewhere · `cut` destroyed. */
-export type StreamEnd = 'done' | 'left' | 'slow' | 'drained' | 'cut'
+/** How a stream came to its end: `done` all was said · `left` the viewer · `slow` cut off · `drained` sent elsewhere · `displaced` by a newer stream · `cut` destroyed. */
+export type StreamEnd = 'done' | 'left' | 'slow' | 'drained' | 'displaced' | 'cut'
 
 /** What is counted and traced of it all; metrics and traces plug in here. `route` is a pattern, never a path with ids. */
 export interface HttpObserver {
+  /** Somebody met a limit. */
+  limited(limit: Paced | 'streams'): void
   request(route: string, method: string, status: number, seconds: number): void
   streamOpened(surface: string): void
   streamClosed(surface: string, how: StreamEnd): void

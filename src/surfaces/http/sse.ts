@@ -98,8 +98,14 @@ export class EventStream {
   #refuse(why: EndOfAccess): void {
     if (why === 'revoked')
       this.#refusal = new ThroughlineError('unauthorized', { message: 'The key that opened this stream was revoked.' })
-    else if (this.#kind.leave) this.#sentAway = true
+    else if (this.#kind.leave) return this.sendAway()
     else return
+    this.#stop.abort()
+  }
+
+  /** Ends the following, so that the viewer is told to come again. */
+  sendAway(): void {
+    this.#sentAway = true
     this.#stop.abort()
   }
 

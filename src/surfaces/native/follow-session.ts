@@ -7,10 +7,11 @@ import { formatCursor, parseCursor, START, type Cursor } from '../../protocol/se
 import type { Routes } from '../http/app.js'
 import type { Call } from '../http/call.js'
 import { cursorText, sessionIn } from '../http/parse.js'
+import { pace } from '../http/pace.js'
 import { frame, sharedFrames } from '../http/sse.js'
 import type { NativeParts } from './parts.js'
 import { byToken, readerOf } from './tokens.js'
-import { breakOff, retryFrame, sendElsewhere, viewerOf } from './viewer.js'
+import { breakOff, enter, retryFrame, sendElsewhere, viewerOf } from './viewer.js'
 
 /**
  * The event stream of a session: the events of its turns, one turn after the other, for as long as it lives. A browser on
@@ -20,7 +21,7 @@ import { breakOff, retryFrame, sendElsewhere, viewerOf } from './viewer.js'
  * resumes, too.
  */
 export function sessionStreamRoutes(parts: NativeParts): Routes {
-  const { core, limits, tokens } = parts
+  const { core, limits } = parts
 
   const eventFrame = sharedFrames((event: LogEvent, interaction: InteractionId, incarnation: string) =>
     frame({
@@ -48,20 +49,23 @@ export function sessionStreamRoutes(parts: NativeParts): Routes {
 
   return {
     '/sessions/:session/events': {
-      admit: byToken(tokens),
+      admit: byToken(parts),
+      stream: true,
       async get(call: Call, req: Request, res: Response) {
         const session = sessionIn(call, req.params['session'])
         const after = sessionCursor(session, cursorText(req))
         const stream = viewerOf(parts, call, req, res)
         try {
           const reader = await readerOf(core, call)
+          await pace(parts, call, res, 'requests', { owner: reader })
           const all = (await core.followSession(reader, session, after, stream.signal))[Symbol.asyncIterator]()
           let next = await all.next() // its place: whoever sees the stream open may post, and must see what comes of it
+          await enter(parts, call, reader, stream, all)
           stream.open()
           await stream.write([retryFrame(limits)])
           for (; !next.done; next = await all.next()) await stream.write(frames(session, next.value))
           if (stream.refusal) throw stream.refusal
-          if (stream.leaving) return await sendElsewhere(stream)
+          if (stream.leaving) return await sendElsewhere(stream, call)
           if (stream.signal.aborted) return
           await stream.write([frame({ event: 'done', data: { session } })])
           stream.end('done')

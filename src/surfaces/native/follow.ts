@@ -7,10 +7,11 @@ import { isTerminal, type Status } from '../../protocol/interaction.js'
 import { formatCursor, type Cursor } from '../../protocol/sequence.js'
 import type { Call } from '../http/call.js'
 import { frame, sharedFrames, type EventStream } from '../http/sse.js'
+import { pace } from '../http/pace.js'
 import { announceTurn } from '../http/turn.js'
 import type { NativeParts } from './parts.js'
 import { readerOf } from './tokens.js'
-import { breakOff, retryFrame, sendElsewhere, viewerOf } from './viewer.js'
+import { breakOff, enter, retryFrame, sendElsewhere, viewerOf } from './viewer.js'
 
 /** Shows a turn from a cursor on, as server-sent events, to its end. */
 export type View = (call: Call, req: Request, res: Response, id: InteractionId, after: Cursor) => Promise<void>
@@ -48,10 +49,14 @@ export function viewers(parts: NativeParts): View {
     const stream = viewerOf(parts, call, req, res)
     announceTurn(call, res, { session: sessionOf(id), interaction: id })
     try {
-      const batches = (await core.follow(await readerOf(core, call), id, after, stream.signal))[Symbol.asyncIterator]()
+      const reader = await readerOf(core, call)
+      await pace(parts, call, res, 'requests', { owner: reader })
+      const batches = (await core.follow(reader, id, after, stream.signal))[Symbol.asyncIterator]()
       const first = batches.next()
       const early = await Promise.race([first, pause(LOOK_AHEAD_MS)])
       if (early?.done && !stream.signal.aborted) return void res.status(204).end() // nothing is left to tell
+      first.catch(() => {}) // is awaited below, unless there is no place
+      await enter(parts, call, reader, stream, batches)
       stream.open()
       await stream.write([retryFrame(limits)])
       let status: Status | undefined
@@ -60,9 +65,9 @@ export function viewers(parts: NativeParts): View {
         status = endIn(batch.value)
       }
       if (stream.refusal) throw stream.refusal
-      if (!status && !stream.signal.aborted) ({ status } = await core.interaction(await readerOf(core, call), id)) // ended unseen
+      if (!status && !stream.signal.aborted) ({ status } = await core.interaction(reader, id)) // ended unseen
       if (status) await finish(stream, id, status)
-      else if (stream.leaving) await sendElsewhere(stream)
+      else if (stream.leaving) await sendElsewhere(stream, call)
     } catch (thrown) {
       await breakOff(parts, stream, call, thrown)
     }

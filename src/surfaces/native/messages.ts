@@ -6,6 +6,7 @@ import type { Call } from '../http/call.js'
 import { sendLate } from '../http/late.js'
 import { onceOf } from '../http/once.js'
 import { cursorIn, interactionIn, parse, sessionIn } from '../http/parse.js'
+import { takePlace } from '../http/place.js'
 import { announceTurn } from '../http/turn.js'
 import type { View } from './follow.js'
 import type { NativeParts } from './parts.js'
@@ -27,6 +28,7 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
     reply: { stream: boolean; wait: boolean },
   ) {
     const after = cursorIn(req) // a stream that broke may be asked for again by the same POST
+    if (reply.stream) await takePlace(parts, call, { resumable: true })
     const turn = await core.submit(call.owner, {
       ...message,
       once: onceOf(req, REPLY_FIELDS),
@@ -56,6 +58,7 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
 
   return {
     '/messages': {
+      message: true,
       async post(call, req, res) {
         const { pool, session, text, metadata, webhook, stream, wait } = parse(FirstMessage, req.body)
         const to = {
@@ -68,6 +71,7 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
     },
 
     '/sessions/:session/messages': {
+      message: true,
       async post(call, req, res) {
         const session = sessionIn(call, req.params['session'])
         const { text, metadata, interrupt, webhook, stream, wait } = parse(Message, req.body)
@@ -100,7 +104,8 @@ export function messageRoutes(parts: NativeParts, view: View): Routes {
     },
 
     '/interactions/:interaction/events': {
-      admit: byToken(parts.tokens),
+      admit: byToken(parts),
+      stream: true,
       async get(call, req, res) {
         await view(call, req, res, interactionIn(call, req.params['interaction']), cursorIn(req))
       },

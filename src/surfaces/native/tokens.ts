@@ -1,7 +1,6 @@
 import type { Request } from 'express'
 import { holdUntil } from '../../auth/hold.js'
 import type { Core } from '../../core/core.js'
-import type { Tokens } from '../../auth/token.js'
 import { ThroughlineError } from '../../protocol/errors.js'
 import { isInteractionId, isSessionId, sessionOf } from '../../protocol/ids.js'
 import type { Admit, Routes } from '../http/app.js'
@@ -26,11 +25,12 @@ export const tokenRoutes = ({ core, tokens }: NativeParts): Routes => ({
 
 /** Lets in who brings `?token=`, for the session of the path and no other. */
 export const byToken =
-  (tokens: Tokens | undefined): Admit =>
+  ({ tokens, attempt }: Pick<NativeParts, 'tokens' | 'attempt'>): Admit =>
   async (call, req) => {
     const given = req.query['token']
     if (given === undefined) return false
-    const opened = typeof given === 'string' ? await tokens?.open('stream', given) : undefined
+    const opened =
+      typeof given === 'string' ? await attempt(req, given, async () => tokens?.open('stream', given)) : undefined
     if (!opened) {
       const message = 'The token has expired, or is none of this gateway. Ask for another one.'
       throw new ThroughlineError('unauthorized', { message, param: 'token' })

@@ -8,6 +8,7 @@ import type { Call } from '../http/call.js'
 import type { Routes } from '../http/app.js'
 import { onceOf } from '../http/once.js'
 import { parse } from '../http/parse.js'
+import { takePlace } from '../http/place.js'
 import { announceTurn } from '../http/turn.js'
 import { CANCELLED, TurnFailed } from './errors.js'
 import { ChatProjection, chatUsage, FINISH, type ChatHead } from './project.js'
@@ -53,6 +54,7 @@ export function chatRoutes(parts: OpenAiParts): Routes {
 
   return {
     '/chat/completions': {
+      message: true,
       async post(call, req, res) {
         const request = parse(ChatRequest, req.body)
         const { model, messages, metadata, stream, stream_options: options } = request
@@ -60,6 +62,7 @@ export function chatRoutes(parts: OpenAiParts): Routes {
         if (!PoolName.safeParse(model).success) throw new ThroughlineError('model_not_found', { param: 'model' })
         const session = await sessionFor(call, req, request)
         const once = onceOf(req, REPLY_FIELDS, { session })
+        if (stream) await takePlace(parts, call, { resumable: false })
         const turn = await core.submit(call.owner, {
           text: promptOf(messages, session !== undefined),
           to: session ? { session, pool: model } : { pool: model },

@@ -9,6 +9,7 @@ import type { Call } from '../http/call.js'
 import { sendLate } from '../http/late.js'
 import { onceOf } from '../http/once.js'
 import { parse } from '../http/parse.js'
+import { takePlace } from '../http/place.js'
 import { announceTurn } from '../http/turn.js'
 import { askedOf, readAsked, ResponseRequest, type Asked } from './asked.js'
 import { interactionOfResponse, responseIdOf, sessionOfConversation } from './ids.js'
@@ -82,6 +83,7 @@ export function responseRoutes(parts: OpenAiParts): Routes {
     const prelude = target ? await preludeOf(core, call.owner, target.session) : []
     const text = promptOfMessages([...prelude, ...messages], instructions)
     const asked = askedOf(request, messages, text)
+    if (request.stream) await takePlace(parts, call, { resumable: false })
     const turn = await core
       .submit(call.owner, {
         text,
@@ -103,7 +105,7 @@ export function responseRoutes(parts: OpenAiParts): Routes {
   }
 
   return {
-    '/responses': { post: create },
+    '/responses': { message: true, post: create },
 
     // routes of OpenAI's that would else be taken for the id of a response
     '/responses/compact': { post: notOffered },
@@ -115,7 +117,9 @@ export function responseRoutes(parts: OpenAiParts): Routes {
         announceTurn(call, res, { session: turn.session, interaction: turn.id })
         const head = headOf(turn, asked)
         if (!isStream(req)) return void res.json(responseObject(head, stateOf(turn)))
-        await streamResponse(parts, call, req, res, head, { after: startingAfter(req), tip: turn.tip })
+        const after = startingAfter(req)
+        await takePlace(parts, call, { resumable: false })
+        await streamResponse(parts, call, req, res, head, { after, tip: turn.tip })
       },
 
       async delete(call, req, res) {

@@ -2,6 +2,7 @@ import type { Router } from 'express'
 import { surface } from '../http/app.js'
 import { chatRoutes } from './chat-completions.js'
 import { conversationRoutes } from './conversations.js'
+import { openAiCounts } from './counts.js'
 import { renderOpenAi } from './errors.js'
 import { modelRoutes } from './models.js'
 import type { OpenAiParts } from './parts.js'
@@ -13,4 +14,5 @@ export const openAiSurface = (parts: OpenAiParts): Router =>
     parts,
     { ...modelRoutes(parts), ...chatRoutes(parts), ...responseRoutes(parts), ...conversationRoutes(parts) },
     renderOpenAi,
+    { tellCounts: openAiCounts },
   )

@@ -30,7 +30,9 @@ const native = nativeSurface({
   authenticate: () => Promise.resolve({ owner: 'nobody' }),
   draining: new AbortController().signal,
   hardStop: new AbortController().signal,
-  loopbackOnly: false,
+  attempt: (_req, _credential, verify) => verify(),
+  rates: {},
+  origins: { origins: [], loopbackOnly: false },
   limits: { maxBodyBytes: 1, waitLimitMs: 1, keepAliveMs: 1, slowViewerMs: 1, retryMs: 1 },
   core: {} as Core, // nothing is asked
   tokens: undefined,

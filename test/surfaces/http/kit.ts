@@ -19,7 +19,13 @@ export interface Kit extends AsyncDisposable {
 
 export async function startKit(
   routes: (parts: HttpParts) => Routes,
-  given: { loopbackOnly?: boolean; key?: string; limits?: Partial<HttpParts['limits']> } = {},
+  given: {
+    loopbackOnly?: boolean
+    origins?: string[]
+    rates?: HttpParts['rates']
+    key?: string
+    limits?: Partial<HttpParts['limits']>
+  } = {},
 ): Promise<Kit> {
   const logs: Kit['logs'] = []
   const requests: Kit['requests'] = []
@@ -34,7 +40,9 @@ export async function startKit(
         : Promise.reject(new ThroughlineError('unauthorized')),
     draining: drain.signal,
     hardStop: hardStop.signal,
-    loopbackOnly: given.loopbackOnly ?? false,
+    attempt: (_req, _credential, verify) => verify(),
+    rates: given.rates ?? {},
+    origins: { origins: given.origins ?? [], loopbackOnly: given.loopbackOnly ?? false },
     limits: {
       maxBodyBytes: 1000,
       waitLimitMs: 5000,
@@ -44,6 +52,7 @@ export async function startKit(
       ...given.limits,
     },
     observe: {
+      limited: () => {},
       request: (route, method, status) => void requests.push({ route, method, status }),
       streamOpened: () => void streams.opened++,
       streamClosed: (_surface, how) => void streams.closed.push(how),
