@@ -11,13 +11,13 @@ COPY tsconfig.json tsconfig.build.json ./
 COPY scripts/copy-assets.mjs ./scripts/
 COPY src ./src
 # Maps and declarations are for who writes against the package, not for who runs it.
-RUN npm run build && find dist -type f \( -name '*.map' -o -name '*.ts' -o -name '.tsbuildinfo' \) -delete
+RUN npm run build && find dist -type f \( -name '*.map' -o -name '*.ts' -o -name '*.tsbuildinfo' \) -delete
 
 FROM ${NODE_IMAGE} AS modules
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
-    && find node_modules -type f \( -name '*.map' -o -name '*.ts' -o -name '*.[cm]ts' \) -delete
+    && find node_modules -type f \( -name '*.map' -o -name '*.ts' -o -name '*.[cm]ts' -o -name '*.tsbuildinfo' \) -delete
 
 FROM ${NODE_IMAGE} AS init
 RUN apt-get update && apt-get install -y --no-install-recommends tini

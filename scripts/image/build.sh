@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Dockerfile with buildah, no engine needed, on the bases of bases.sh: build.sh TAG [more arguments of buildah].
-# The same files give the same layers, since no time is kept. Root, on Debian.
+# The same files give the same layers, since no time is kept. For another VERSION or REVISION say --no-cache: buildah takes
+# a label from its cache whatever the argument in it. Root, on Debian.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

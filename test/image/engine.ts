@@ -86,10 +86,10 @@ export class Container implements AsyncDisposable {
 
   /** Its processes: number inside, parent inside, state, user, command. */
   processes(): { pid: number; ppid: number; state: string; user: string; command: string }[] {
-    const [, ...lines] = podman('top', this.name, 'pid', 'ppid', 'state', 'user', 'comm').split('\n')
+    const [, ...lines] = podman('top', this.name, 'pid', 'ppid', 'state', 'user', 'args').split('\n')
     return lines.map((line) => {
-      const [pid, ppid, state, user, command] = line.trim().split(/\s+/)
-      return { pid: Number(pid), ppid: Number(ppid), state: state!, user: user!, command: command! }
+      const [pid, ppid, state, user, ...command] = line.trim().split(/\s+/)
+      return { pid: Number(pid), ppid: Number(ppid), state: state!, user: user!, command: command.join(' ') }
     })
   }
 
