@@ -23,6 +23,15 @@ const config = readFileSync(fileURLToPath(new URL('../../infra/balancer/nginx.co
     expect(spawnSync('nginx', conf.args('-t'), { encoding: 'utf8' })).toMatchObject({ status: 0 })
   })
 
+  test.each([
+    ['proxy_buffering off', 'proxy_bufering off'],
+    ['keepalive 64;', 'keepalive 64'],
+    ['proxy_pass http://throughline', 'proxy_pass throughline'],
+  ])('that check finds "%s" made "%s"', (right, wrong) => {
+    using conf = folderOf([1, 2, 3], 1, config.replace(right, wrong))
+    expect(spawnSync('nginx', conf.args('-t')).status).toBe(1)
+  })
+
   test('a stream’s first words arrive while the rest is not written yet', async () => {
     let finish = () => {}
     await using balancer = await startBalancer((_req, res) => {

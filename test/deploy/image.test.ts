@@ -10,12 +10,18 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8')
 const stages = dockerfile.split(/^FROM .*$/m).slice(1)
 
+/** What the build leaves out; that it runs without is what is tested. */
+const filter = (file: string) => !/\.(map|[cm]?ts|tsbuildinfo)$/.test(file)
+
 let image: string
 beforeAll(() => {
   image = mkdtempSync(join(tmpdir(), 'throughline-image-')) // outside of the project: nothing there lends it a module
   for (const { from, sources } of copies(stages.at(-1)!)) {
     if (from === 'modules') copyProductionModules(join(image, 'node_modules'))
-    else for (const source of sources) cpSync(join(root, source), join(image, basename(source)), { recursive: true })
+    else {
+      const ours = sources.filter((source) => !source.startsWith('/')) // not the node and the init of other stages
+      for (const source of ours) cpSync(join(root, source), join(image, basename(source)), { recursive: true, filter })
+    }
   }
 })
 afterAll(() => rmSync(image, { recursive: true, force: true }))
@@ -56,8 +62,8 @@ test('the folder of the image serves, answers and leaves on SIGTERM with exit co
 
 test('the image starts what is tested here, behind an init, as a user without rights', () => {
   const last = stages.at(-1)!
-  expect(JSON.parse(/^CMD (.+)$/m.exec(last)![1]!)).toEqual(['node', 'dist/main.js', 'serve'])
-  expect(JSON.parse(/^ENTRYPOINT (.+)$/m.exec(last)![1]!)).toEqual(['tini', '--'])
+  expect(JSON.parse(/^ENTRYPOINT (.+)$/m.exec(last)![1]!)).toEqual(['tini', '--', 'node', '/app/dist/main.js'])
+  expect(JSON.parse(/^CMD (.+)$/m.exec(last)![1]!)).toEqual(['serve'])
   expect(last).toMatch(/^USER 1000:1000$/m)
 })
 
@@ -103,7 +109,7 @@ function copyProductionModules(to: string): void {
     if (path === '' || dev || !existsSync(source)) continue // not there: an optional one for another system
     cpSync(source, join(to, path.slice('node_modules/'.length)), {
       recursive: true,
-      filter: (file) => !file.slice(source.length).includes('node_modules'), // each nested one has its own line
+      filter: (file) => filter(file) && !file.slice(source.length).includes('node_modules'), // nested: lines of their own
     })
   }
 }

@@ -84,6 +84,15 @@ describe.each(VARIANTS)('%s', (_name, it) => {
   })
 })
 
+test('with Sentinel, who looks up a Redis knows its address though its container is gone', () => {
+  const services = Object.entries<Loose>(VARIANTS[1]![1].services)
+  const nodes = services.filter(([name]) => name.startsWith('redis') && name !== 'redis-exporter')
+  const known = nodes.map(([name, { networks }]) => `${name}:${networks.default.ipv4_address}`)
+  expect(new Set(known).size).toBe(3)
+  for (const [name, { extra_hosts }] of services)
+    if (/^(redis|sentinel|gateway)(?!-exporter)/.test(name)) expect([name, extra_hosts]).toEqual([name, known])
+})
+
 test('compose builds the image once and runs it everywhere', () => {
   const ours = Object.values<Loose>(base.services).filter(({ image }) => image.startsWith('throughline'))
   expect(new Set(ours.map(({ image }) => image)).size).toBe(1)
@@ -141,11 +150,17 @@ describe('redis/', () => {
       expect(value('appendonly')).toBe('yes')
       expect(value('appendfsync')).toBe('everysec')
       expect(value('maxmemory-policy')).toBe('noeviction')
+      expect(value('protected-mode')).toBe('no') // else it refuses whoever is in another container, but on the official image
       expect(value('cluster-enabled')).toBe(name === 'cluster.conf' ? 'yes' : 'no')
       expect(value('min-replicas-to-write')).toBe(name === 'replicated.conf' ? '1' : '0')
       if (name === 'replicated.conf') await expect(redis.client.set('a', 'b')).rejects.toThrow(/^NOREPLICAS/)
     },
   )
+
+  test('a misspelt line is found: Redis does not start', async () => {
+    const spoil = (conf: string) => conf.replace('appendfsync everysec', 'appendfsync everysecond')
+    await expect(start('redis.conf', 0, spoil)).rejects.toThrow(/appendfsync everysecond/)
+  })
 
   test('sentinel.conf: a Sentinel starts with it and tells a gateway where the master is; a turn goes its way', async () => {
     await using redis = await start('redis.conf')
@@ -179,7 +194,7 @@ describe('redis/', () => {
   })
 
   /** A server with this configuration, its folder, port and names put on this machine. */
-  async function start(name: string, master = 0) {
+  async function start(name: string, master = 0, spoil = (conf: string) => conf) {
     const [port, bus] = await freePorts(2)
     const dir = mkdtempSync(join(folder, 'server-'))
     const here = (conf: string) =>
@@ -188,21 +203,25 @@ describe('redis/', () => {
         .replace('/etc/redis/redis.conf', join(dir, 'redis.conf'))
         .replace('throughline redis 6379', `throughline 127.0.0.1 ${master}`)
         .replace(/^port \d+$/m, '')
-    for (const file of new Set(['redis.conf', name])) writeFileSync(join(dir, file), here(read(`redis/${file}`)))
+    for (const file of new Set(['redis.conf', name])) writeFileSync(join(dir, file), spoil(here(read(`redis/${file}`))))
     const found = await findRedis({ ...userFolders(), allow: ['path', 'private-copy'], log: console.log })
     const args = [join(dir, name), '--port', String(port), '--bind', '127.0.0.1']
     if (name === 'sentinel.conf') args.push('--sentinel')
     if (name === 'cluster.conf') args.push('--cluster-port', String(bus))
     const env = { ...process.env, ...found.env }
-    const server = spawn(found.file, args, { stdio: ['ignore', 'pipe', 'inherit'], env, argv0: found.name })
+    const server = spawn(found.file, args, { stdio: ['ignore', 'pipe', 'pipe'], env, argv0: found.name })
     const gone = once(server, 'exit')
     let said = ''
-    server.stdout.on('data', (line) => (said += String(line)))
+    for (const out of [server.stdout, server.stderr]) out.on('data', (line) => (said += String(line)))
     const client = new Redis(port!, '127.0.0.1', { maxRetriesPerRequest: null })
     client.on('error', () => {}) // until it listens
     await eventually(() => {
       if (server.exitCode !== null) throw new Error(said)
       return client.status === 'ready'
+    }).catch((err: unknown) => {
+      client.disconnect()
+      server.kill('SIGKILL')
+      throw err
     })
     return {
       port: port!,

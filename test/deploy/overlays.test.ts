@@ -101,6 +101,7 @@ rendering(`kind: a Redis that keeps what it has, two replicas, keys that their S
   const config = of(rendered, 'ConfigMap', 'throughline-redis').data['redis.conf'] as string
   expect(config).toMatch(/^appendonly yes$/m)
   expect(config).toMatch(/^maxmemory-policy noeviction$/m)
+  expect(config).toMatch(/^protected-mode no$/m)
   expect(of(rendered, 'HorizontalPodAutoscaler')).toBeUndefined()
   expect(of(rendered, 'Deployment').spec.replicas).toBe(2)
   const secret = of(rendered, 'Secret')
