@@ -1,6 +1,7 @@
 import { interactionOf, sessionOf, type RequestId, type SessionId } from '../protocol/ids.js'
 import type { DispatchAnswer } from '../store/turns.js'
 import { coalesced } from './coalesce.js'
+import { claimantOf } from './link.js'
 import type { Hold, Station } from './links.js'
 import { newName } from './mint.js'
 import type { Parts } from './parts.js'
@@ -244,15 +245,11 @@ async function giveUp(parts: Parts, station: Station, it: Hold): Promise<void> {
 async function reattach(parts: Parts, station: Station, it: Hold): Promise<void> {
   const { link } = station
   const request = it.request
-  const answer = await parts.store.leases.attach(
-    it.session,
-    { agent: link.agent, connection: link.connection, replica: parts.settings.replica, transport: link.transport },
-    {
-      ...(request && { holding: { request, acked: 0 } }),
-      epochAbove: it.epoch,
-      incarnation: newName('i').slice(2),
-    },
-  )
+  const answer = await parts.store.leases.attach(it.session, claimantOf(link, parts), {
+    ...(request && { holding: { request, acked: 0 } }),
+    epochAbove: it.epoch,
+    incarnation: newName('i').slice(2),
+  })
   if (answer.word !== 'ok') {
     if (request) link.cancel(it.session, request, 'superseded')
     drop(station, it)

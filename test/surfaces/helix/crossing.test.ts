@@ -124,3 +124,26 @@ test('words of a cancelled turn stay out of later ones, also over a new connecti
   third.completed('T', asked)
   expect((await story.become(last, 'completed')).text).toBe('the last answer')
 })
+
+test('a connection whose welcome took longer does not take the session back from a newer one, nor tell its turn again', async () => {
+  await using story = await tell({ replicas: 2, processes: true })
+  const { zed } = await begun(story)
+  const id = await story.post('go on')
+  const { request_id: request } = await zed.command('chat_message', 1)
+  zed.socket.pause() // its network stalls: it answers no close, and who comes after it waits a while
+  const slow = await story.connect(1)
+  story.net.replicas[1]!.freeze()
+  slow.text('T', '3', 'half', request)
+  const newest = await story.connect(0)
+  newest.text('T', '3', 'half of it, and the rest', request)
+  newest.completed('T', request)
+  const next = await story.post('the next')
+  const { request_id: asked } = await newest.command('chat_message')
+
+  story.net.replicas[1]!.thaw()
+  expect((await slow.closed).code).toBe(1008)
+  newest.text('T', '5', 'the next answer', asked)
+  newest.completed('T', asked)
+  expect((await story.become(id, 'completed')).text).toBe('half of it, and the rest')
+  expect((await story.become(next, 'completed')).text).toBe('the next answer')
+})
