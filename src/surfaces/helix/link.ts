@@ -50,6 +50,7 @@ export class HelixLink implements AgentLink {
   readonly transport = 'helix'
   ending = false
   readonly confirms = false
+  /** From its joining on. */
   station!: Station
   readonly #parts: Parts
   readonly #socket: WebSocket

@@ -90,6 +90,21 @@ test('what an agent says after its replica began to leave, and before it knew, i
   await left
 })
 
+test('what an agent says to a replica that begins to leave while it is being welcomed is in the answer', async () => {
+  await using story = await tell({ replicas: 2 })
+  const { zed } = await begun(story)
+  const id = await story.post('go on')
+  const { request_id: request } = await zed.command('chat_message', 1)
+  zed.socket.pause() // its network stalls: who comes after it waits a while
+  const back = await story.connect(1)
+  back.text('T', '3', 'the answer', request)
+  back.completed('T', request)
+  const left = story.net.replicas[1]!.drain()
+  expect((await back.closed).code).toBe(1012)
+  expect((await story.become(id, 'completed')).text).toBe('the answer')
+  await left
+})
+
 test('words of a cancelled turn stay out of later ones, also over a new connection, and when they are told again', async () => {
   await using story = await tell({ replicas: 2 })
   const { zed } = await begun(story)
