@@ -66,6 +66,8 @@ export class HelixLink implements AgentLink {
   #work: Promise<void> = new Promise((resolve) => (this.#opened = resolve))
   #backlog = 0
   #overheard = 0
+  /** What core has said and its conversations have not heard yet. */
+  #untold = 0
   #ready = false
   #held: (() => void)[] = []
 
@@ -116,13 +118,7 @@ export class HelixLink implements AgentLink {
 
   turn(message: TurnMessage): void {
     this.#latest = message.session
-    const known = this.#conversations.get(message.session)
-    if (known) return known.start(message)
-    this.#work = this.#work
-      .then(async () =>
-        (this.#conversations.get(message.session) ?? (await this.#converse(message.session)))?.start(message),
-      )
-      .catch((err: unknown) => this.#parts.observe.outage('helix turn', err)) // it is dispatched anew, in time
+    this.#tell(message.session, (it) => it.start(message), true)
   }
 
   ack(request: RequestId, after: number): void {
@@ -135,11 +131,25 @@ export class HelixLink implements AgentLink {
   }
 
   cancel(session: SessionId, request: RequestId, reason: CancelMessage['reason']): void {
-    this.#conversations.get(session)?.over(request, reason)
+    this.#tell(session, (it) => it.over(request, reason))
   }
 
   ask(session: SessionId, request: RequestId): void {
-    this.#conversations.get(session)?.ask(request)
+    this.#tell(session, (it) => it.ask(request))
+  }
+
+  /** At once, or, while the conversation is being looked up, after that and in order. `anew`: it may not be known here. */
+  #tell(session: SessionId, say: (it: Conversation) => void, anew = false): void {
+    const known = this.#conversations.get(session)
+    if (known && this.#untold === 0) return say(known)
+    this.#untold++
+    this.#work = this.#work
+      .then(async () => {
+        const it = this.#conversations.get(session) ?? (anew ? await this.#converse(session) : undefined)
+        if (it) say(it)
+      })
+      .catch((err: unknown) => this.#parts.observe.outage('helix turn', err)) // it is dispatched anew, in time
+      .finally(() => this.#untold--)
   }
 
   async settle(): Promise<void> {
