@@ -63,11 +63,12 @@ export class HelixLink implements AgentLink {
   readonly #opening = new Set<Conversation>()
   #latest: SessionId | undefined
   #opened = (): void => {}
+  #takenUp = false
   #work: Promise<void> = new Promise((resolve) => (this.#opened = resolve))
   #backlog = 0
   #overheard = 0
-  /** What core has said and its conversations have not heard yet. */
-  #untold = 0
+  /** What core says of conversations that are being looked up. */
+  readonly #untold = new Map<SessionId, ((it: Conversation) => void)[]>()
   #ready = false
   #held: (() => void)[] = []
 
@@ -99,6 +100,7 @@ export class HelixLink implements AgentLink {
       this.#opening.add(conversation)
       conversation.open()
     }
+    this.#takenUp = true
     this.#opened()
     setTimeout(() => this.#becomeReady(), this.#settings.readyMs).unref()
   }
@@ -117,8 +119,16 @@ export class HelixLink implements AgentLink {
   }
 
   turn(message: TurnMessage): void {
-    this.#latest = message.session
-    this.#tell(message.session, (it) => it.start(message), true)
+    const { session } = message
+    this.#latest = session
+    const unknown = !this.#conversations.has(session) && !this.#untold.has(session)
+    if (unknown) this.#untold.set(session, [])
+    this.#tell(session, (it) => it.start(message))
+    if (!unknown) return
+    this.#work = this.#work
+      .then(async () => void (this.#conversations.has(session) || (await this.#converse(session))))
+      .catch((err: unknown) => this.#parts.observe.outage('helix turn', err)) // it is dispatched anew, in time
+      .finally(() => this.#untold.delete(session))
   }
 
   ack(request: RequestId, after: number): void {
@@ -138,18 +148,13 @@ export class HelixLink implements AgentLink {
     this.#tell(session, (it) => it.ask(request))
   }
 
-  /** At once, or, while the conversation is being looked up, after that and in order. `anew`: it may not be known here. */
-  #tell(session: SessionId, say: (it: Conversation) => void, anew = false): void {
+  /** At once, or, while the conversation is being looked up, as soon as it is there. */
+  #tell(session: SessionId, say: (it: Conversation) => void): void {
     const known = this.#conversations.get(session)
-    if (known && this.#untold === 0) return say(known)
-    this.#untold++
-    this.#work = this.#work
-      .then(async () => {
-        const it = this.#conversations.get(session) ?? (anew ? await this.#converse(session) : undefined)
-        if (it) say(it)
-      })
-      .catch((err: unknown) => this.#parts.observe.outage('helix turn', err)) // it is dispatched anew, in time
-      .finally(() => this.#untold--)
+    if (known) return say(known)
+    const untold = this.#untold.get(session)
+    if (untold) untold.push(say)
+    else if (!this.#takenUp) this.#untold.set(session, [say])
   }
 
   async settle(): Promise<void> {
@@ -373,6 +378,8 @@ export class HelixLink implements AgentLink {
     this.#conversations.set(session, conversation)
     this.#forgetIdle()
     if (stored.thread) this.#threads.set(stored.thread, conversation)
+    for (const say of this.#untold.get(session) ?? []) say(conversation)
+    this.#untold.delete(session)
     return conversation
   }
 
