@@ -64,6 +64,18 @@ export function drop(station: Station, it: Hold): void {
   if (station.holds.get(it.session) === it) station.holds.delete(it.session)
 }
 
+/**
+ * Another connection has the session, or it is gone. A connection that serves named sessions and has none left is closed:
+ * whatever its agent would say there is lost.
+ */
+export function overtaken(station: Station, it: Hold, why: 'superseded' | 'gone'): void {
+  const { link } = station
+  if (it.request) link.cancel(it.session, it.request, why)
+  drop(station, it)
+  if (why === 'superseded' && link.pool === null && station.holds.size === 0) link.close('superseded')
+  station.pull()
+}
+
 /** Level-triggered: reads the truth of a session and does what is due. Doing it again does nothing more. */
 async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> {
   const { store, settings, observe } = parts
@@ -101,9 +113,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
     case 'superseded':
       if (answer.epoch < it.epoch) return reattach(parts, station, it) // Redis lost our attach
       observe.leaseLost({ session: it.session, request: it.request, agent: station.link.agent, why: 'superseded' })
-      if (it.request) station.link.cancel(it.session, it.request, 'superseded')
-      drop(station, it)
-      return station.pull()
+      return overtaken(station, it, 'superseded')
     case 'gone':
       if (it.request) station.link.cancel(it.session, it.request, 'gone')
       drop(station, it)

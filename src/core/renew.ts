@@ -1,4 +1,4 @@
-import { drop } from './deliver.js'
+import { overtaken } from './deliver.js'
 import { announce } from './join.js'
 import { claimantOf } from './link.js'
 import type { Hold, Links, Station } from './links.js'
@@ -33,7 +33,5 @@ async function renew(parts: Parts, station: Station, it: Hold): Promise<void> {
   }
   if (answer.word === 'superseded' && answer.epoch < it.epoch) return it.deliver() // which attaches again
   observe.leaseLost({ session: it.session, request: it.request, agent: link.agent, why: answer.word })
-  if (it.request) link.cancel(it.session, it.request, answer.word)
-  drop(station, it)
-  station.pull()
+  overtaken(station, it, answer.word)
 }
