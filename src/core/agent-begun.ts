@@ -34,6 +34,7 @@ export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<
     it.deliver()
     return undefined
   }
+  it.begun = true
   observe.turnBegunByAgent({ session: it.session, interaction, yielded: answer.yielded, queued: answer.position })
   it.deliver()
   return answer.position

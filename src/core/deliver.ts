@@ -37,6 +37,7 @@ export async function hold(
     accepted: true,
     givenBack: null,
     overtaken: '',
+    begun: false,
     settling: lease.keep ?? false,
     deliver: () => {},
     stop: () => {},
@@ -79,7 +80,8 @@ export function overtaken(station: Station, it: Hold, why: 'superseded' | 'gone'
 /** Level-triggered: reads the truth of a session and does what is due. Doing it again does nothing more. */
 async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> {
   const { store, settings, observe } = parts
-  if (station.link.ending && it.request === '') return // the next turn goes over the agent's next connection
+  // the next turn goes over the agent's next connection
+  if (station.link.ending && it.request === '' && !it.begun) return
   if (await isEarly(parts, it)) return
   const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
   const answer = await store.turns.dispatch(it.session, {
@@ -125,6 +127,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
 function send(parts: Parts, station: Station, it: Hold, turn: Extract<DispatchAnswer, { word: 'turn' }>): void {
   const { observe, settings } = parts
   const { link } = station
+  if (turn.origin === 'agent') it.begun = false
   const ids = { session: it.session, interaction: turn.interaction, request: turn.request }
   observe.mappingsPersisted({ ...ids, pool: turn.pool, agent: link.agent, attempt: turn.attempt })
   begin(parts, station, it, { request: turn.request, after: 0 })

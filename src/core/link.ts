@@ -9,7 +9,7 @@ export interface AgentLink {
   /** Unique per connection. */
   readonly connection: string
   readonly transport: string
-  /** When it said hello, ms of Redis time. */
+  /** When it came, ms of Redis time. */
   readonly since: number
   /** The pool the agent joined, or null when it serves named sessions only. */
   readonly pool: string | null

@@ -311,8 +311,10 @@ export class HelixLink implements AgentLink {
       const session = await this.#parts.store.threads.session(pool, thread)
       if (session === undefined) continue
       const mine = this.#conversations.get(session) ?? (await this.#lookUp(session))
-      if (mine) this.#threads.set(thread, mine)
-      if (mine) return mine
+      if (!mine) continue
+      this.#threads.set(thread, mine)
+      if (mine.thread === '') mine.bind(thread) // its connection ended before that was in the log
+      return mine
     }
     if (!asked || asked.request !== request) return undefined
     await this.#bind(asked, thread)

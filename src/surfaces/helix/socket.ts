@@ -77,10 +77,11 @@ export function helixDoor(
     if (pathname.startsWith('/socket.io')) return // the other door's
     socket.on('error', () => {}) // the caller left before it was answered
     if (pathname !== SYNC_PATH) return refuse(socket, 404, 'not found')
+    const since = parts.clock.now() // before anything that takes time: who comes after it is newer
     admit(req)
       .then((caller) => {
         if (typeof caller !== 'string' && !closed)
-          return sockets.handleUpgrade(req, socket, head, (peer) => void welcome(peer, caller))
+          return sockets.handleUpgrade(req, socket, head, (peer) => void welcome(peer, caller, since))
         if (typeof caller !== 'string') return refuse(socket, 503, NO_MORE)
         const status = /^\d+/.exec(caller)![0]
         refuse(socket, Number(status), caller.slice(status.length + 1))
@@ -119,13 +120,13 @@ export function helixDoor(
     return { agent, pool, capacity, session: undefined }
   }
 
-  async function welcome(socket: WebSocket, caller: Caller): Promise<void> {
+  async function welcome(socket: WebSocket, caller: Caller, since: number): Promise<void> {
     const { agent, pool, capacity } = caller
     const link = new HelixLink(parts, socket, options, {
       agent,
       pool,
       connection: newName('ws'),
-      since: parts.clock.now(),
+      since,
     })
     socket.on('message', (data: Buffer, binary) => {
       if (binary) observe.badMessage({ agent, code: 'invalid_frame', detail: 'a binary frame' })

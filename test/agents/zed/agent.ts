@@ -170,6 +170,7 @@ export class Zed {
       const closed = new Promise<number>((resolve) => socket.once('close', resolve))
       socket.on('error', () => {})
       socket.once('open', () => {
+        if (me !== this.#loops) return socket.terminate()
         retry = TIMES.firstRetry
         this.#socket = socket
         this.#greet(socket)

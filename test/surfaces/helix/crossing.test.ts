@@ -90,6 +90,33 @@ test('what an agent says after its replica began to leave, and before it knew, i
   await left
 })
 
+test('what a person types while the replica leaves is a turn with its whole answer, and its thread is known', async () => {
+  await using story = await tell({ replicas: 2 })
+  const { zed } = await begun(story)
+  zed.socket.pause() // the close frame waits in its network
+  const left = story.net.replicas[0]!.drain()
+  await eventually(() => story.net.logged('drain_started').length > 0)
+  zed.say('user_created_thread', { acp_thread_id: 'U', title: 'Other' })
+  zed.say('message_added', { acp_thread_id: 'U', message_id: '0', role: 'user', content: 'typed', request_id: '' })
+  zed.text('U', '1', 'first')
+  zed.text('U', '2', 'second')
+  await eventually(() => story.net.logged('turn_begun_by_agent').length > 0)
+  zed.socket.resume()
+  expect((await zed.closed).code).toBe(1012)
+  const back = await story.connect(1)
+  back.text('U', '1', 'first entry, ')
+  back.text('U', '2', 'second entry')
+  back.completed('U')
+  const branch = await eventually(async () => (await story.sessions()).find(({ id }) => id !== story.session) ?? false)
+  const [typed] = await eventually(async () => {
+    const turns = await story.turns(branch.id)
+    return turns[0]?.status === 'completed' && turns
+  })
+  expect(typed!.output.map(({ text }) => text)).toEqual(['first entry, ', 'second entry'])
+  expect((await story.sessions()).find(({ id }) => id === branch.id)?.thread).toBe('U')
+  await left
+})
+
 test('what an agent says to a replica that begins to leave while it is being welcomed is in the answer', async () => {
   await using story = await tell({ replicas: 2 })
   const { zed } = await begun(story)
