@@ -22,11 +22,12 @@ const PING = { everyMs: 20_000, deadMs: 60_000 }
 /** How long the replica of an older connection may take to bring what that one said into the log, ms. */
 const HAND_OVER_MS = 1500
 const MOST_CAPACITY = 10_000
+const NO_MORE = 'This replica takes no more agents. Connect again.'
 
 export interface HelixDoor {
   upgrade: TakeUpgrade
-  /** Refuse new agents from now on. */
-  close(): void
+  /** Refuse new agents from now on. Resolves when those that were being welcomed are in. */
+  close(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -65,14 +66,17 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
     perMessageDeflate: false,
     maxPayload: options.maxFrameBytes,
   })
+  const arriving = new Set<Promise<unknown>>()
   const parting = new Set<Promise<void>>()
   let closed = false
 
   const upgrade: TakeUpgrade = (req, socket, head) => {
+    const since = parts.clock.now() // before anything that takes time: who comes after it is newer
     admit(req)
       .then((caller) => {
-        if (typeof caller !== 'string')
-          return sockets.handleUpgrade(req, socket, head, (peer) => void welcome(peer, caller))
+        if (typeof caller !== 'string' && !closed)
+          return sockets.handleUpgrade(req, socket, head, (peer) => void welcome(peer, caller, since))
+        if (typeof caller !== 'string') return refuseUpgrade(socket, 503, NO_MORE, 1)
         const status = /^\d+/.exec(caller)![0]
         const message = caller.slice(status.length + 1)
         const keyId = claimedAgentKeyId(bearerOf(req.headers.authorization))
@@ -90,7 +94,7 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
   /** Who is calling, or why not: status and sentence. */
   async function admit(req: IncomingMessage): Promise<Caller | string> {
     const { authorization } = req.headers
-    if (closed || links.all.length >= options.maxAgents) return '503 This replica takes no more agents. Connect again.'
+    if (closed || links.all.length >= options.maxAgents) return `503 ${NO_MORE}`
     if (!options.keyless && !authorization) return '401 Authorization header required'
     const principal = await options.authenticate(bearerOf(authorization), req)
     if (!principal) return '401 Invalid token'
@@ -112,13 +116,13 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
     return { agent, pool, capacity, session: undefined, principal }
   }
 
-  async function welcome(socket: WebSocket, caller: Caller): Promise<void> {
+  async function welcome(socket: WebSocket, caller: Caller, since: number): Promise<void> {
     const { agent, pool, capacity, principal } = caller
     const link = new HelixLink(parts, socket, options, {
       agent,
       pool,
       connection: newName('ws'),
-      since: parts.clock.now(),
+      since,
     })
     socket.on('message', (data: Buffer, binary) => {
       if (binary) observe.badMessage({ agent, code: 'invalid_frame', detail: 'a binary frame' })
@@ -128,28 +132,9 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
     keepAlive(socket)
     const held = principal.hold?.((why) => link.close(why))
     const gone = new Promise<string>((resolve) => socket.once('close', (code) => resolve(`code ${code}`)))
-    let station: Station | undefined
-    try {
-      const sessions = await sessionsOf(caller)
-      options.evict(link)
-      await handedOver(sessions, agent)
-      const holding = (await Promise.all(sessions.map(inHand))).filter((it) => it !== undefined)
-      const joined = await join(parts, links, pools, link, { capacity, sessions, holding })
-      link.station = station = joined.station
-      observe.agentJoined({
-        agent,
-        connection: link.connection,
-        pool,
-        capacity,
-        resumed: joined.resumed.length,
-        ...(principal.keyId && { keyId: principal.keyId }),
-      })
-      await joined.open()
-      await link.open(joined.resumed)
-    } catch (err) {
-      observe.outage('helix hello', err)
-      socket.close(1013, 'try again later') // it connects again by itself
-    }
+    const arrived = arrive()
+    arriving.add(arrived)
+    const station = await arrived.finally(() => arriving.delete(arrived))
     const why = await gone
     held?.[Symbol.dispose]()
     if (!station) return
@@ -158,6 +143,31 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
       .catch((err: unknown) => observe.outage('agent left', err)) // its leases expire by themselves
       .finally(() => parting.delete(done))
     parting.add(done)
+
+    async function arrive(): Promise<Station | undefined> {
+      try {
+        const sessions = await sessionsOf(caller)
+        options.evict(link)
+        await handedOver(sessions, agent)
+        const holding = (await Promise.all(sessions.map(inHand))).filter((it) => it !== undefined)
+        const joined = await join(parts, links, pools, link, { capacity, sessions, holding })
+        link.station = joined.station
+        observe.agentJoined({
+          agent,
+          connection: link.connection,
+          pool,
+          capacity,
+          resumed: joined.resumed.length,
+          ...(principal.keyId && { keyId: principal.keyId }),
+        })
+        await joined.open()
+        await link.open(joined.resumed)
+      } catch (err) {
+        observe.outage('helix hello', err)
+        socket.close(1013, 'try again later') // it connects again by itself
+      }
+      return link.station
+    }
   }
 
   /** The session that a connection is named after, and those that branched off it. */
@@ -186,8 +196,9 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
 
   return {
     upgrade,
-    close() {
+    async close() {
       closed = true
+      await Promise.all(arriving)
     },
     async stop() {
       closed = true
