@@ -9,6 +9,8 @@ export interface KeeperOrder {
   dataDir: string | null
   /** Further arguments of the server; they win over the keeper's own. */
   args: string[]
+  /** A configuration file, read before all arguments. */
+  configFile?: string
   /** Start the server again, on the same port and data, when it ends by itself. */
   restart: boolean
 }

@@ -25,6 +25,9 @@ const STOP_LIMIT_MS = 5_000
 const UNREADABLE = /format|manifest|corrupt|truncated|end of file|(reading|loading) the (append|DB)/i
 const UNREACHABLE = /permission|space left|read-only/i
 
+/** The last is a Sentinel's word. */
+const READY = /Ready to accept connections|Sentinel ID is/
+
 interface Place {
   dir: string
   kept: boolean
@@ -105,7 +108,8 @@ async function launchOnGoodData(at: Place, port: number): Promise<void> {
 async function launch(at: Place, port: number): Promise<void> {
   if (stopping) throw new Error('it was stopped while it started')
   const { file, name, env } = order.server
-  const child = spawn(file, [...settings(at, port), ...order.args], {
+  const configFile = order.configFile === undefined ? [] : [order.configFile]
+  const child = spawn(file, [...configFile, ...settings(at, port), ...order.args], {
     cwd: at.dir,
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -116,7 +120,7 @@ async function launch(at: Place, port: number): Promise<void> {
     for (const output of [child.stdout, child.stderr]) {
       createInterface({ input: output }).on('line', (line) => {
         if (tail.push(line) > 20) tail.shift()
-        if (line.includes('Ready to accept connections')) resolve(true)
+        if (READY.test(line)) resolve(true)
       })
     }
     child.once('close', () => resolve(false)) // after its last line

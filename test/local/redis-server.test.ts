@@ -1,6 +1,7 @@
 import { Cluster, Redis } from 'ioredis'
 
-import { startRedisCluster, startRedisServer } from '../support/redis-server.js'
+import { eventually } from '../support/eventually.js'
+import { ask, infoOf, startRedisCluster, startRedisSentinels, startRedisServer } from '../support/redis-server.js'
 import { isRunning } from './processes.js'
 
 test('a server of a test is killed, comes back with its data, and leaves nothing', async () => {
@@ -33,4 +34,32 @@ test('a cluster of a test serves all slots', async () => {
   } finally {
     client.disconnect()
   }
+})
+
+test('in a cluster with replicas one takes the place of a master that was killed', async () => {
+  await using cluster = await startRedisCluster({ masters: 3, replicasEach: 1 })
+  const client = new Cluster(cluster.nodes.map((node) => node.url))
+  client.on('error', () => {})
+  try {
+    await client.set('kept', 'yes')
+    await ask(cluster.nodes[client.nodes('master').length - 1]!, (it) => it.wait(1, 5000))
+    await cluster.nodes[0]!.kill9()
+    await eventually(async () => (await infoOf(cluster.replicas[0]!, 'role')) === 'master', { limitMs: 20_000 })
+    await eventually(() => client.get('kept'), { limitMs: 20_000 })
+    expect(await client.get('kept')).toBe('yes')
+  } finally {
+    client.disconnect()
+  }
+})
+
+test('Sentinels make a replica the master, when they are asked to and when the master was killed', async () => {
+  await using redis = await startRedisSentinels({ replicas: 2 })
+  const [first] = redis.servers
+  expect((await redis.master()).port).toBe(first!.port)
+  await redis.failover()
+  const second = await redis.master()
+  expect(second.port).not.toBe(first!.port)
+  await eventually(async () => (await infoOf(second, 'connected_slaves')) === '2', { limitMs: 30_000 })
+  await second.kill9()
+  await eventually(async () => (await redis.master()).port !== second.port, { limitMs: 30_000 })
 })
