@@ -5,7 +5,7 @@ export default {
   ...base,
   testPathIgnorePatterns: ['/node_modules/'],
   testMatch: ['<rootDir>/test/ops/**/*.test.ts'],
-  testTimeout: 200_000,
+  testTimeout: 300_000,
   maxWorkers: 1,
   verbose: false, // else the reporter is not given what acts print
   reporters: ['default', '<rootDir>/test/ops/reporter.js'],

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { startNginx, type Nginx } from '../support/nginx.js'
+import { startNginx } from '../support/nginx.js'
 import { startProgram, type Program } from '../support/program.js'
 import { Deployment } from './deployment.js'
 import { judge, type Verdict } from './judge.js'
@@ -9,8 +10,10 @@ import type { Tally } from './message.js'
 
 const AGENT = fileURLToPath(new URL('./programs/agent.ts', import.meta.url))
 const AGENTS = 3
-const CLIENTS_EACH = 4
+const CLIENTS_EACH = 3
+/** Longest that a turn, and all that happens, may take, ms. */
 const TURN_LIMIT_MS = 60_000
+const ACT_LIMIT_MS = 180_000
 
 /** Everything that runs in an act. */
 export interface Stage {
@@ -47,7 +50,7 @@ export async function act({ name, redisUrl, replicas = 3, env, happens }: ActOpt
   const begun = performance.now()
   const keys = ['alice', 'bob'].map((owner) => ({ owner, key: randomBytes(16).toString('hex') }))
   const agentKey = randomBytes(16).toString('hex')
-  let nginx: Nginx | undefined
+  await using nginx = await startNginx([])
   await using deployment = new Deployment(
     {
       REDIS_URL: redisUrl,
@@ -57,28 +60,41 @@ export async function act({ name, redisUrl, replicas = 3, env, happens }: ActOpt
       POOLS: 'coder',
       ...env,
     },
-    (ports) => nginx?.route(ports),
+    (ports) => nginx.route(ports),
   )
   await deployment.scale(replicas)
-  await using balancer = await startNginx(deployment.pods.map(({ port }) => port))
-  nginx = balancer
-  await using agents = startAgents(balancer.url, agentKey)
+  await using agents = startAgents(nginx.url, agentKey)
   const load = new Load({
-    url: balancer.url,
+    url: nginx.url,
     keys: keys.map(({ key }) => key),
     each: CLIENTS_EACH,
     limitMs: TURN_LIMIT_MS,
   })
+  const late = new AbortController()
   try {
-    await load.goesOn()
-    await happens({ deployment, load })
-    await load.goesOn()
+    await Promise.race([
+      (async () => {
+        await load.goesOn()
+        deployment.note('all clients are served')
+        await happens({ deployment, load })
+        deployment.note('it has happened')
+        await load.goesOn()
+        await load.finish()
+      })(),
+      sleep(ACT_LIMIT_MS, undefined, { signal: late.signal }).then(() => {
+        throw new Error(`"${name}" is not over after ${ACT_LIMIT_MS} ms`)
+      }),
+    ])
   } catch (err) {
     console.log([...deployment.timeline, ...load.tally.seen].join('\n'), agents.said())
     throw err
+  } finally {
+    late.abort()
+    load.stop()
   }
-  await load.finish()
-  const verdict = await judge(balancer.url, load.messages, agents.runs())
+  deployment.note('no client asks any more')
+  const verdict = await judge(nginx.url, load.messages, agents.runs())
+  deployment.note('judged')
   const bugs = deployment.all.flatMap(({ name: pod, program }) =>
     program.stdout
       .split('\n')
@@ -89,11 +105,9 @@ export async function act({ name, redisUrl, replicas = 3, env, happens }: ActOpt
   const seen = Object.fromEntries([...load.tally.seen].sort())
   const seconds = Math.round((performance.now() - begun) / 1000)
   console.log(
-    [
-      ...(wrong.length > 0 || deployment.accidents.length > 0 ? [...deployment.timeline, ...wrong] : []),
-      ...bugs,
-      `ops ${JSON.stringify({ act: name, seconds, ...counts, seen })}`,
-    ].join('\n'),
+    [...deployment.timeline, ...wrong, ...bugs, `ops ${JSON.stringify({ act: name, seconds, ...counts, seen })}`].join(
+      '\n',
+    ),
   )
   return { verdict, tally: load.tally, deployment, bugs }
 }

@@ -119,6 +119,12 @@ class Pod {
     return pod
   }
 
+  /** From here on it does nothing any more, as on a machine that swaps; only SIGKILL ends it. */
+  hang(): void {
+    this.changed('hangs')
+    this.program.child.kill('SIGSTOP')
+  }
+
   available(now: number): boolean {
     return this.ready && !this.terminating && now - this.readySince >= this.spec.minReadyMs
   }

@@ -19,6 +19,7 @@ export class Load {
   readonly messages: Message[] = []
   readonly tally = new Tally()
   readonly #running: Promise<void>[]
+  readonly #stop = new AbortController()
   readonly #answered: number[]
   #finishing = false
 
@@ -50,6 +51,12 @@ export class Load {
     await Promise.all(this.#running)
   }
 
+  /** Whatever is still under way is given up. */
+  stop(): void {
+    this.#finishing = true
+    this.#stop.abort()
+  }
+
   async #run(i: number, kind: Kind, desk: Desk): Promise<void> {
     const client: Client = await KINDS[kind](desk)
     try {
@@ -63,7 +70,7 @@ export class Load {
         }
         this.messages.push(message)
         const started = performance.now()
-        const signal = AbortSignal.timeout(desk.limitMs)
+        const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(desk.limitMs)])
         setMaxListeners(0, signal)
         await client.turn(message, signal).catch((err: unknown) => {
           message.givenUp = signal.aborted ? `no answer within ${desk.limitMs} ms` : reasonOf(err)

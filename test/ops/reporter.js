@@ -34,9 +34,9 @@ export default class OpsReporter {
       for (const [what, times] of Object.entries(seen)) console.log(`seen by clients, ${act}: ${times} × ${what}`)
     const sum = (column) => acts.reduce((total, act) => total + act[column], 0)
     const red = acts.filter((act) => act.red).length
-    console.log(
+    const counts =
       `ops: ${acts.length} acts, ${red} red, ${sum('messages')} messages, ${sum('exact')} exact, ` +
-        `${sum('lost')} lost, ${sum('doubled')} doubled, ${sum('failed')} failed`,
-    )
+      `${sum('lost')} lost, ${sum('doubled')} doubled, ${sum('failed')} failed`
+    process.once('exit', () => console.log(counts)) // after jest's own summary
   }
 }
