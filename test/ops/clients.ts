@@ -18,6 +18,8 @@ export interface Desk {
   tally: Tally
   /** Longest that one turn may take, ms. */
   limitMs: number
+  /** Ends what is not a turn, too. */
+  signal: AbortSignal
 }
 
 /** One client: has one message answered, by whatever retries its protocol knows, and notes what it read. */
@@ -265,7 +267,11 @@ class SessionStream {
 /** The client will not have an answer by asking again. */
 class Refused extends Error {}
 
-const sdkOptions = (kind: string, { key, tally }: Desk): ClientOptions => ({ key, fetch: tally.fetch(kind) })
+const sdkOptions = (kind: string, { key, tally, signal }: Desk): ClientOptions => ({
+  key,
+  fetch: tally.fetch(kind),
+  signal,
+})
 
 const openaiOf = (kind: string, { url, key, tally }: Desk): OpenAI =>
   new OpenAI({ baseURL: `${url}/v1`, apiKey: key, fetch: tally.fetch(kind) })

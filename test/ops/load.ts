@@ -28,7 +28,13 @@ export class Load {
     const clients = Array.from({ length: each * kinds.length }, (_, i) => ({ i, kind: kinds[i % kinds.length]! }))
     this.#answered = clients.map(() => 0)
     this.#running = clients.map(({ i, kind }) =>
-      this.#run(i, kind, { url, key: keys[Math.floor(i / kinds.length) % keys.length]!, tally: this.tally, limitMs }),
+      this.#run(i, kind, {
+        url,
+        key: keys[Math.floor(i / kinds.length) % keys.length]!,
+        tally: this.tally,
+        limitMs,
+        signal: this.#stop.signal,
+      }),
     )
     for (const it of this.#running) it.catch(() => {}) // `finish` tells
   }

@@ -2,13 +2,12 @@
 export default class OpsReporter {
   #acts = []
 
-  onTestResult(_test, { console: said, numFailingTests }) {
+  onTestResult(_test, { console: said }) {
     for (const { message } of said ?? [])
-      for (const [, json] of message.matchAll(/^ops (\{.*\})$/gm))
-        this.#acts.push({ ...JSON.parse(json), red: numFailingTests > 0 })
+      for (const [, json] of message.matchAll(/^ops (\{.*\})$/gm)) this.#acts.push(JSON.parse(json))
   }
 
-  onRunComplete() {
+  onRunComplete(_contexts, { numTotalTestSuites, numFailedTestSuites }) {
     const acts = this.#acts
     const columns = [
       'act',
@@ -33,9 +32,8 @@ export default class OpsReporter {
     for (const { act, seen } of acts)
       for (const [what, times] of Object.entries(seen)) console.log(`seen by clients, ${act}: ${times} × ${what}`)
     const sum = (column) => acts.reduce((total, act) => total + act[column], 0)
-    const red = acts.filter((act) => act.red).length
     const counts =
-      `ops: ${acts.length} acts, ${red} red, ${sum('messages')} messages, ${sum('exact')} exact, ` +
+      `ops: ${numTotalTestSuites} acts, ${numFailedTestSuites} red, ${sum('messages')} messages, ${sum('exact')} exact, ` +
       `${sum('lost')} lost, ${sum('doubled')} doubled, ${sum('failed')} failed`
     process.once('exit', () => console.log(counts)) // after jest's own summary
   }

@@ -1,0 +1,35 @@
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { eventually } from '../support/eventually.js'
+import { ask, startRedisCluster } from '../support/redis-server.js'
+import { act, expectNothingLost } from './act.js'
+
+/** As `infra/` has it. */
+const conf = readFileSync(fileURLToPath(new URL('../../infra/redis/cluster.conf', import.meta.url)), 'utf8')
+const nodeTimeoutMs = /^cluster-node-timeout (\d+)$/m.exec(conf)![1]!
+
+test('a master of a Cluster is killed and its replica takes its place: nothing is lost', async () => {
+  await using redis = await startRedisCluster({
+    masters: 3,
+    replicasEach: 1,
+    args: ['--cluster-node-timeout', nodeTimeoutMs],
+  })
+  const outcome = await act({
+    name: 'Cluster: kill -9 of a master',
+    redisUrl: redis.url,
+    env: { DURABILITY: 'safe' },
+    async happens({ deployment, load }) {
+      await redis.nodes[0]!.kill9()
+      deployment.note('a master is killed')
+      await eventually(async () => (await roleOf(redis.replicas[0]!)) === 'master', { limitMs: 30_000, everyMs: 100 })
+      deployment.note('its replica is a master')
+      await load.goesOn()
+      deployment.note('all are served')
+      await redis.nodes[0]!.restart()
+    },
+  })
+  expectNothingLost(outcome)
+})
+
+const roleOf = (server: Parameters<typeof ask>[0]): Promise<string> =>
+  ask(server, async (client) => ((await client.role()) as [string])[0])
