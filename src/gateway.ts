@@ -50,7 +50,11 @@ export interface Gateway {
 /** Longest that closing one part may take, ms. */
 const CLOSE_MS = 3000
 
-/** Not ready when the bus has not delivered its own probe for so many periods. */
+/**
+ * Not ready when Redis has not delivered the bus' own probe for so many periods. Not sooner: Redis is the same for all
+ * replicas, and if each failover took all of them out of the balancer, clients would meet the balancer's error page, at
+ * which EventSource gives up for good, in place of ours.
+ */
 const PROBES_MISSED = 6
 
 /**
@@ -184,13 +188,20 @@ export async function startGateway(config: Config, log: Logger, version: string)
     closers.push(() => replica.stop())
 
     const probeAgeMs = () => store.bus.probeAgeMs
+    const delivers = () => probeAgeMs() < PROBES_MISSED * config.store.probeEveryMs
     const checks: Record<string, Check> = {
-      redis: () => (store.db.available ? null : 'Redis is not connected; check REDIS_URL and the Redis server'),
-      bus: () =>
-        probeAgeMs() < PROBES_MISSED * config.store.probeEveryMs
+      redis: () =>
+        store.db.available
           ? null
-          : `pub/sub has not delivered for ${Math.round(probeAgeMs() / 1000)} s; check the Redis server`,
-      replica: () => (state.draining ? 'draining' : null),
+          : { what: 'Redis is not connected; check REDIS_URL and the Redis server', ready: delivers() },
+      bus: () =>
+        delivers()
+          ? null
+          : {
+              what: `pub/sub has not delivered for ${Math.round(probeAgeMs() / 1000)} s; check the Redis server`,
+              ready: false,
+            },
+      replica: () => (state.draining ? { what: 'draining', ready: false } : null),
     }
     async function ofPools(count: (pool: string) => Promise<number>): Promise<Map<string, number>> {
       if (!store.db.available) return new Map()
@@ -204,7 +215,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
       channels: () => store.bus.channels,
       busProbeAge: () => probeAgeMs() / 1000,
       sweepAge: () => (clock.now() - state.lastSweepAt) / 1000,
-      ready: () => Object.values(checks).every((check) => check() === null),
+      ready: () => Object.values(checks).every((check) => check()?.ready ?? true),
       waiting: () => ofPools((pool) => store.pools.pendingCount(pool)),
       agentsOfPools: () => ofPools((pool) => store.pools.agentCount(pool, clock.now())),
     })

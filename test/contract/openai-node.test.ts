@@ -179,7 +179,7 @@ test('while Redis is away it is InternalServerError; the SDK’s own retry, Redi
   const asked = client(net.url(0), { maxRetries: 5 }).responses.create(ask)
   await eventually(() => net.replicas[0]!.logs.filter((line) => line['status'] === 503).length > 1)
   await redis.restart()
-  await eventually(async () => (await fetch(`${net.replicas[0]!.opsUrl}/readyz`)).ok, { limitMs: 10_000 })
+  await eventually(() => net.replicas[0]!.well(), { limitMs: 10_000 })
   const agent = await net.rawAgent({ pool: 'coder' })
   await say(agent, 0, [text('Done.'), completed])
   expect((await asked).output_text).toBe('Done.')

@@ -62,7 +62,7 @@ export async function act({ name, redisUrl, replicas = 3, env, happens }: ActOpt
     },
     (ports) => nginx.route(ports),
   )
-  await deployment.scale(replicas)
+  await deployment.start(replicas)
   await using agents = startAgents(nginx.url, agentKey)
   const load = new Load({
     url: nginx.url,

@@ -254,6 +254,12 @@ export class Deployment implements AsyncDisposable {
     this.timeline.push(`${((performance.now() - this.#begun) / 1000).toFixed(1)} s ${what}`)
   }
 
+  /** The first of them; resolves when they are ready. */
+  async start(replicas: number): Promise<void> {
+    while (this.#pods.length < replicas) await this.#create()
+    await this.#until(() => this.#pods.every(({ ready }) => ready))
+  }
+
   /** More or fewer of them; resolves when they are available, or have gone. `graceMs`: as `kubectl delete --grace-period`. */
   async scale(replicas: number, graceMs?: number): Promise<void> {
     this.note(`scale to ${replicas}`)

@@ -26,4 +26,5 @@ test('Redis restarts, in order and by kill -9 with appendfsync always: nothing i
     },
   })
   expectNothingLost(outcome)
+  expect([...outcome.tally.fatal]).toEqual([])
 })
