@@ -254,10 +254,10 @@ export class Deployment implements AsyncDisposable {
     this.timeline.push(`${((performance.now() - this.#begun) / 1000).toFixed(1)} s ${what}`)
   }
 
-  /** The first of them; resolves when they are ready. */
+  /** The first of them; resolves when the balancer has them. */
   async start(replicas: number): Promise<void> {
     while (this.#pods.length < replicas) await this.#create()
-    await this.#until(() => this.#pods.every(({ ready }) => ready))
+    await this.#until(() => this.#routed === this.#pods.map(({ port }) => port).join())
   }
 
   /** More or fewer of them; resolves when they are available, or have gone. `graceMs`: as `kubectl delete --grace-period`. */

@@ -27,6 +27,7 @@ export class Load {
     const kinds = Object.keys(KINDS) as Kind[]
     const clients = Array.from({ length: each * kinds.length }, (_, i) => ({ i, kind: kinds[i % kinds.length]! }))
     this.#answered = clients.map(() => 0)
+    setMaxListeners(0, this.#stop.signal)
     this.#running = clients.map(({ i, kind }) =>
       this.#run(i, kind, {
         url,
