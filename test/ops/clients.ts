@@ -191,6 +191,7 @@ class SessionStream {
   readonly #reads = new Map<InteractionId, Read & { events: LogEvent[]; turn: Turn }>()
   #source: EventSource
   #last: string | undefined
+  #reopening: NodeJS.Timeout | undefined
 
   constructor(desk: Desk, session: SessionId) {
     this.#desk = desk
@@ -208,6 +209,7 @@ class SessionStream {
   }
 
   close(): void {
+    clearTimeout(this.#reopening)
     this.#source.close()
   }
 
@@ -243,7 +245,7 @@ class SessionStream {
     source.addEventListener('error', ({ code, message }) => {
       if (source !== this.#source || source.readyState !== EventSource.CLOSED) return
       tally.addFatal('eventsource', `closed for good by ${code ?? message}`)
-      setTimeout(() => (this.#source = this.#open()), 1000)
+      this.#reopening = setTimeout(() => (this.#source = this.#open()), 1000)
     })
     return source
   }

@@ -1,18 +1,13 @@
-import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { eventually } from '../support/eventually.js'
 import { ask, startRedisCluster } from '../support/redis-server.js'
 import { act, expectNothingLost } from './act.js'
-
-/** As `infra/` has it. */
-const conf = readFileSync(fileURLToPath(new URL('../../infra/redis/cluster.conf', import.meta.url)), 'utf8')
-const nodeTimeoutMs = /^cluster-node-timeout (\d+)$/m.exec(conf)![1]!
+import { argsOf } from './infra.js'
 
 test('a master of a Cluster is killed and its replica takes its place: nothing is lost', async () => {
   await using redis = await startRedisCluster({
     masters: 3,
     replicasEach: 1,
-    args: ['--cluster-node-timeout', nodeTimeoutMs],
+    args: argsOf('cluster.conf', 'cluster-node-timeout'),
   })
   const outcome = await act({
     name: 'Cluster: kill -9 of a master',
