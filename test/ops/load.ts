@@ -4,6 +4,8 @@ import { ask } from './answer.js'
 import { KINDS, type Client, type Desk, type Kind } from './clients.js'
 import { reasonOf, Tally, type Message } from './message.js'
 
+const kinds = Object.keys(KINDS) as Kind[]
+
 export interface LoadOptions {
   url: string
   /** Keys of the owners; clients belong to one after the other. */
@@ -24,7 +26,6 @@ export class Load {
   #finishing = false
 
   constructor({ url, keys, each, limitMs }: LoadOptions) {
-    const kinds = Object.keys(KINDS) as Kind[]
     const clients = Array.from({ length: each * kinds.length }, (_, i) => ({ i, kind: kinds[i % kinds.length]! }))
     this.#answered = clients.map(() => 0)
     setMaxListeners(0, this.#stop.signal)
@@ -46,7 +47,7 @@ export class Load {
     await eventually(
       () => {
         const late = this.#answered.findIndex((n, i) => n < before[i]! + count)
-        if (late >= 0) throw new Error(`client ${late} (${Object.keys(KINDS)[late % 5]}) is not answered any more`)
+        if (late >= 0) throw new Error(`client ${late} (${kinds[late % kinds.length]}) is not answered any more`)
       },
       { limitMs, everyMs: 100 },
     )
