@@ -21,6 +21,7 @@ import type { Logger } from './observe/logger.js'
 import { createMetrics } from './observe/metrics.js'
 import { connector, isUnavailable, type Connection, type Role } from './store/redis.js'
 import { withoutPassword } from './store/redis-where.js'
+import { requireDurability } from './store/require-durability.js'
 import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
@@ -85,7 +86,12 @@ export async function startGateway(config: Config, log: Logger, version: string)
     const commands = opened('commands')
     await requireRedis(commands, config.redis, log)
     const subscriber = opened('subscriber')
-    const store = openStore({ commands, subscriber }, config.store, config.replica, log)
+    const confirmation = config.durability
+      ? await requireDurability(commands, config.redis, config.durability)
+      : 'always'
+    const waited = (seconds: number, confirmed: boolean) => observe.durabilityWaited(seconds, confirmed)
+    const waiting = confirmation === 'always' ? undefined : { connection: opened('durability'), confirmation, waited }
+    const store = openStore({ commands, subscriber }, config.store, config.replica, log, waiting)
     closers.push(() => store.bus.close())
     await patiently(() => store.bus.start())
 

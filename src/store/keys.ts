@@ -60,6 +60,9 @@ export function keysOf(prefix: string) {
     /** Channel prefix of the Socket.IO adapter. */
     sockets: `${prefix}sockets`,
 
+    /** Written by who waits for replicas to have `key`: in the same slot. */
+    waited: (key: string) => `${prefix}${/\{.+?\}/.exec(key)?.[0] ?? ''}waited`,
+
     ownerSessions: (owner: string) => `${ownerBase(owner)}sessions`,
     once: (owner: string, name: string) => `${ownerBase(owner)}once:${digest(name)}`,
   }

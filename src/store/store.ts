@@ -1,6 +1,7 @@
 import { AuditTrail } from './audit.js'
 import { Bus, type BusLog } from './bus.js'
 import { DeadlineIndex } from './deadlines.js'
+import { Durability, type Waiting } from './durability.js'
 import { keysOf, type Keys } from './keys.js'
 import { Leases } from './leases.js'
 import { Log } from './log.js'
@@ -45,15 +46,18 @@ export interface Store {
   overheard: Overheard
   replicas: Replicas
   once: OnceIndex
+  durability: Durability
   audit: AuditTrail
   bus: Bus
 }
 
+/** `waiting`: what is acknowledged is to be safe first; without it Redis' answer is enough. */
 export function openStore(
   connections: { commands: Connection; subscriber: Connection },
   settings: StoreSettings,
   replica: string,
   log: BusLog,
+  waiting?: Waiting,
 ): Store {
   const { commands, subscriber } = connections
   const keys = keysOf(settings.prefix)
@@ -73,6 +77,7 @@ export function openStore(
     overheard: new Overheard(db, keys, settings.sessionTtlMs),
     replicas: new Replicas(db, keys, settings.replicaTtlMs),
     once: new OnceIndex(db, keys),
+    durability: new Durability(keys, settings.redisDeadlineMs, waiting),
     audit: new AuditTrail(db, keys),
     bus: new Bus(
       subscriber,

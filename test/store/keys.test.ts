@@ -68,6 +68,7 @@ const KINDS: Record<keyof Keys, ((keys: Keys) => string) | 'channel' | 'no key'>
   sockets: 'channel',
   ownerSessions: (keys) => keys.ownerSessions('me'),
   once: (keys) => keys.once('me', 'x'),
+  waited: (keys) => keys.waited(''),
 }
 
 /** A key without what differs from one of its kind to the next. */
