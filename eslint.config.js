@@ -17,8 +17,9 @@ const ARROWS = {
   local: ['protocol'],
   'config.ts': ['protocol'],
   'gateway.ts': ['surfaces', 'core', 'store', 'auth', 'observe', 'protocol', 'config.ts'],
+  'admin.ts': ['core', 'store', 'observe', 'protocol', 'config.ts'],
   bridge: ['sdk', 'protocol'],
-  cli: ['gateway.ts', 'config.ts', 'local', 'sdk', 'bridge', 'auth', 'observe', 'protocol'],
+  cli: ['gateway.ts', 'admin.ts', 'config.ts', 'local', 'sdk', 'bridge', 'auth', 'observe', 'protocol'],
   'main.ts': ['cli', 'local', 'config.ts'],
 }
 

@@ -1,4 +1,7 @@
+import { X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
+import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
 import { PoolName } from './protocol/agent-wire.js'
 import { parsePoolPolicies } from './protocol/policy.js'
@@ -65,6 +68,17 @@ const webhookSecrets = list.pipe(
 )
 const httpUrl = z.string().refine((value) => value === '' || isHttpUrl(value), 'must be an http:// or https:// URL')
 
+/** A file, read at start; '' names none. */
+const textOfFile = z.string().transform((path, context) => {
+  if (path === '') return ''
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (err) {
+    context.addIssue({ code: 'custom', message: `cannot be read: ${(err as Error).message}` })
+    return ''
+  }
+})
+
 const setting = <T>(it: Setting<T>): Setting<T> => it
 
 /** Every setting of a replica. `docs/config.md` and `throughline config` show this table. */
@@ -121,8 +135,55 @@ export const SETTINGS = {
     default: 'redis://127.0.0.1:6379',
     secret: true,
     meaning:
-      'redis[s]://[user:password@]host:port[/db], redis+sentinel://host:port,host:port/master or redis+cluster://host:port,host:port. Redis 7.0 or newer.',
+      'redis[s]://[user:password@]host:port[/db], redis[s]+sentinel://[user:password@]host:port,host:port/master or redis[s]+cluster://[user:password@]host:port,host:port. User and password percent-encoded; rediss is TLS. Redis 7.0 or newer.',
     schema: text,
+  }),
+  REDIS_CA_FILE: setting({
+    group: 'redis',
+    default: '',
+    meaning:
+      'PEM file of the authority that signed Redis’s certificate, read at start. Empty: the authorities that Node knows. The name in REDIS_URL is always checked against the certificate.',
+    schema: textOfFile,
+  }),
+  REDIS_CERT_FILE: setting({
+    group: 'redis',
+    default: '',
+    meaning: 'PEM file of the certificate that is shown to Redis and to Sentinels, read at start. Empty: none.',
+    schema: textOfFile,
+  }),
+  REDIS_KEY_FILE: setting({
+    group: 'redis',
+    default: '',
+    meaning: 'PEM file of the key of REDIS_CERT_FILE.',
+    schema: textOfFile,
+  }),
+  REDIS_SENTINEL_USERNAME: setting({
+    group: 'redis',
+    default: '',
+    meaning: 'User at the Sentinels themselves; user and password in REDIS_URL are for Redis. Empty: the default user.',
+    schema: z.string(),
+  }),
+  REDIS_SENTINEL_PASSWORD: setting({
+    group: 'redis',
+    default: '',
+    secret: true,
+    meaning: 'Password at the Sentinels themselves. Empty: they ask for none.',
+    schema: z.string(),
+  }),
+  DURABILITY: setting({
+    group: 'redis',
+    default: 'fast',
+    meaning:
+      'When a message is accepted, an agent’s event acknowledged and an end shown: fast, when Redis has it; safe, when DURABILITY_REPLICAS have it too. Not within REDIS_DEADLINE_MS: 503 not_durable.',
+    schema: z.enum(['fast', 'safe']),
+  }),
+  DURABILITY_REPLICAS: setting({
+    group: 'redis',
+    default: '1',
+    unit: 'count',
+    meaning:
+      'With DURABILITY=safe: replicas of each master that must have what is acknowledged. 0: the append-only file of one server that has none, with appendfsync always, or from Redis 7.2 on.',
+    schema: whole(0, 10),
   }),
   KEY_PREFIX: setting({
     group: 'redis',
@@ -513,10 +574,34 @@ export function readConfig(env: Record<string, string | undefined> = process.env
         problems.push(`POOL_POLICIES: ${pool}.staleAfterMs: must not be shorter than LEASE_TTL_MS`)
     if (v.AGENT_WANTED_URL !== '' && v.AGENT_WANTED_SECRET.length === 0)
       problems.push('AGENT_WANTED_SECRET: must be set with AGENT_WANTED_URL; its receiver could not tell who asks')
+    problems.push(...problemsOfRedis(v))
     if (v.RESUME_WINDOW_MS > v.SESSION_TTL_MS) problems.push('RESUME_WINDOW_MS: must not be longer than SESSION_TTL_MS')
   }
   if (problems.length > 0) throw new ConfigError(problems)
   return group(v)
+}
+
+function problemsOfRedis(v: Values): string[] {
+  const problems: string[] = []
+  const { REDIS_URL: url, REDIS_CA_FILE: ca, REDIS_CERT_FILE: cert, REDIS_KEY_FILE: key } = v
+  for (const name of ['REDIS_CA_FILE', 'REDIS_CERT_FILE', 'REDIS_KEY_FILE'] as const)
+    if (v[name] !== '' && !url.startsWith('rediss'))
+      problems.push(`${name}: REDIS_URL must begin with rediss for TLS; as it is, nothing would be encrypted`)
+  if ((v.REDIS_SENTINEL_USERNAME || v.REDIS_SENTINEL_PASSWORD) && !/^rediss?\+sentinel:/.test(url))
+    problems.push('REDIS_SENTINEL_USERNAME, REDIS_SENTINEL_PASSWORD: REDIS_URL names no Sentinels')
+  if (v.DURABILITY === 'safe' && v.DURABILITY_REPLICAS === 0 && /^rediss?\+/.test(url))
+    problems.push('DURABILITY_REPLICAS: 0 is not safe with Sentinels or a Cluster: in a failover the file stays behind')
+  if ((cert === '') !== (key === '')) problems.push('REDIS_CERT_FILE, REDIS_KEY_FILE: set both or none')
+  const readable = (name: string, read: () => unknown) => {
+    try {
+      read()
+    } catch (err) {
+      problems.push(`${name}: ${(err as Error).message}`)
+    }
+  }
+  if (ca !== '') readable('REDIS_CA_FILE', () => new X509Certificate(ca))
+  if (cert !== '' && key !== '') readable('REDIS_CERT_FILE, REDIS_KEY_FILE', () => createSecureContext({ cert, key }))
+  return problems
 }
 
 export const isLoopback = (host: string): boolean => /^(localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/.test(host)
@@ -549,7 +634,16 @@ function group(v: Values) {
       bounceMs: v.HELIX_BOUNCE_MS,
       maxFrameBytes: v.HELIX_MAX_FRAME_BYTES,
     },
-    redisUrl: v.REDIS_URL,
+    redis: {
+      url: v.REDIS_URL,
+      ca: v.REDIS_CA_FILE,
+      cert: v.REDIS_CERT_FILE,
+      key: v.REDIS_KEY_FILE,
+      sentinelUsername: v.REDIS_SENTINEL_USERNAME,
+      sentinelPassword: v.REDIS_SENTINEL_PASSWORD,
+    },
+    /** How many replicas must confirm; null: Redis' own answer is enough. */
+    durability: v.DURABILITY === 'safe' ? { replicas: v.DURABILITY_REPLICAS } : null,
     store: {
       prefix: v.KEY_PREFIX,
       sessionTtlMs: v.SESSION_TTL_MS,

@@ -6,6 +6,7 @@ import { agentAuth } from './auth/agent.js'
 import { clientAuth } from './auth/client.js'
 import { tokens } from './auth/token.js'
 import type { Config } from './config.js'
+import { auditTeller } from './core/audit.js'
 import { buildCore } from './core/build.js'
 import { PoolWatch } from './core/claim.js'
 import { drain } from './core/drain.js'
@@ -19,6 +20,8 @@ import { Observe } from './observe/events.js'
 import type { Logger } from './observe/logger.js'
 import { createMetrics } from './observe/metrics.js'
 import { connector, isUnavailable, type Connection, type Role } from './store/redis.js'
+import { withoutPassword } from './store/redis-where.js'
+import { requireDurability } from './store/require-durability.js'
 import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
@@ -35,7 +38,7 @@ import { openAiSurface } from './surfaces/openai/router.js'
 import { opsApp, type Check } from './surfaces/ops/server.js'
 import { startWebhooks } from './surfaces/webhooks/door.js'
 
-export { RedisRequired } from './store/require-redis.js'
+export { RedisRequired } from './store/redis-where.js'
 
 export interface Gateway {
   replica: string
@@ -75,7 +78,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
   }
 
   try {
-    const open = connector(config.redisUrl, config.replica, log)
+    const open = connector(config.redis, config.replica, log)
     const opened = (role: Role): Connection => {
       const redis = open(role)
       closers.push(() => redis.disconnect())
@@ -85,9 +88,14 @@ export async function startGateway(config: Config, log: Logger, version: string)
     const observe = new Observe(log, metrics)
 
     const commands = opened('commands')
-    await requireRedis(commands, config.redisUrl, log)
+    await requireRedis(commands, config.redis, log)
     const subscriber = opened('subscriber')
-    const store = openStore({ commands, subscriber }, config.store, config.replica, log)
+    const confirmation = config.durability
+      ? await requireDurability(commands, config.redis, config.durability)
+      : 'always'
+    const waited = (seconds: number, confirmed: boolean) => observe.durabilityWaited(seconds, confirmed)
+    const waiting = confirmation === 'always' ? undefined : { connection: opened('durability'), confirmation, waited }
+    const store = openStore({ commands, subscriber }, config.store, config.replica, log, waiting)
     closers.push(() => store.bus.close())
     await patiently(() => store.bus.start())
 
@@ -183,7 +191,11 @@ export async function startGateway(config: Config, log: Logger, version: string)
       observe,
     )
     closers.push(() => sweeper.stop())
-    const replica = startReplica(parts, links, viewers, judge, state, startedAt)
+    const tellAudit = auditTeller(parts, () => commands.status === 'end')
+    await patiently(async () => {
+      await store.bus.listen(store.keys.auditWake, { message: tellAudit, look: tellAudit })
+    })
+    const replica = startReplica(parts, links, viewers, judge, state, startedAt, tellAudit)
     closers.push(() => store.replicas.leave(config.replica).catch(() => {})) // else it fades by itself
     closers.push(() => replica.stop())
 
@@ -233,10 +245,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
         { event: 'keyless' },
         'CLIENT_KEYS or AGENT_KEYS are not set: listening on loopback only, no key is asked for',
       )
-    log.info(
-      { event: 'ready', ...address, host: config.http.host, redis: config.redisUrl.replace(/\/\/[^@/]*@/, '//***@') },
-      'ready',
-    )
+    log.info({ event: 'ready', ...address, host: config.http.host, redis: withoutPassword(config.redis.url) }, 'ready')
 
     return {
       replica: config.replica,

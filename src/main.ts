@@ -178,4 +178,15 @@ program
     process.exitCode = await printToken(options.session, options.use, options.hours * 3600_000)
   })
 
+program
+  .command('audit')
+  .description('what operators did, newest first')
+  .option('--limit <n>', 'entries to show', (text) => within(text, 1, 1000), 50)
+  .option('--before <id>', 'go on after this entry')
+  .option('--json', 'one entry a line, as JSON')
+  .action(async (options: { limit: number; before?: string; json?: boolean }) => {
+    const { showAudit } = await import('./cli/audit.js')
+    process.exitCode = await showAudit(options)
+  })
+
 await program.parseAsync()

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { configTable } from '../src/cli/config.js'
 import { ConfigError, readConfig, SETTINGS } from '../src/config.js'
+import { makeAuthority } from './support/certificates.js'
 
 const problemsOf = (env: Record<string, string>): string[] => {
   try {
@@ -79,4 +80,21 @@ test('docs/config.md has the same table', async () => {
     ])
   }
   expect(doc.match(/^\| `/gm)).toHaveLength(Object.keys(SETTINGS).length)
+})
+
+test('files for TLS are read and checked at start, and refused where nothing would be encrypted', async () => {
+  await using ours = await makeAuthority()
+  await using other = await makeAuthority()
+  const [mine, another] = [await ours.sign('DNS:me'), await other.sign('DNS:me')]
+  const tls = { REDIS_URL: 'rediss://redis', REDIS_CA_FILE: ours.ca }
+  const pair = { REDIS_CERT_FILE: mine.cert, REDIS_KEY_FILE: mine.key }
+  expect(readConfig({ ...tls, ...pair }).redis).toMatchObject({ ca: ours.pem, cert: await readFile(mine.cert, 'utf8') })
+  expect(problemsOf({ ...tls, REDIS_CA_FILE: '/nowhere' })[0]).toMatch(/^REDIS_CA_FILE: cannot be read: ENOENT/)
+  expect(problemsOf({ ...tls, REDIS_CA_FILE: mine.key })[0]).toMatch(/^REDIS_CA_FILE: /)
+  expect(problemsOf({ ...tls, REDIS_CERT_FILE: mine.cert })).toEqual([
+    'REDIS_CERT_FILE, REDIS_KEY_FILE: set both or none',
+  ])
+  expect(problemsOf({ ...tls, ...pair, REDIS_KEY_FILE: another.key })[0]).toMatch(/^REDIS_CERT_FILE.*mismatch/)
+  expect(problemsOf({ ...tls, REDIS_URL: 'redis://redis' })[0]).toMatch(/^REDIS_CA_FILE: .*rediss/)
+  expect(problemsOf({ REDIS_SENTINEL_PASSWORD: 'x' })[0]).toMatch(/names no Sentinels/)
 })

@@ -55,6 +55,7 @@ export async function join(
         ...(going && { resumed: { request, after: answer.after } }),
       })
     if (!going) return void ended.push({ session, request })
+    await store.durability.events(request, answer.after) // "from here on" is an acknowledgement
     resumed.push({ session, request, after: answer.after })
     observe.mappingsRestored({
       session,

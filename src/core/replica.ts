@@ -16,7 +16,7 @@ export interface ReplicaState {
 
 /**
  * What a replica does by itself: heartbeat, renewal of its leases, and an eye on the sweep: when no sweep has run for
- * three periods, whatever the reason, it sweeps.
+ * three periods, whatever the reason, it sweeps. With each heartbeat it calls `alsoLook`.
  */
 export function startReplica(
   parts: Parts,
@@ -25,11 +25,13 @@ export function startReplica(
   judge: Judge,
   state: ReplicaState,
   startedAt: number,
+  alsoLook: () => void,
 ): { stop: () => Promise<void> } {
   const { store, settings, clock, observe } = parts
   const renewEveryMs = Math.max(Math.floor(settings.leaseTtlMs / 3), 100)
 
   async function beat(): Promise<void> {
+    alsoLook()
     await clock.correct()
     await store.replicas.beat(
       {

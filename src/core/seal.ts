@@ -23,19 +23,20 @@ export async function seal(
   id: InteractionId,
 ): Promise<void> {
   const [turn, stored] = await Promise.all([foldLog(store.log, id), store.turns.read(id)])
+  if (stored && isTerminal(stored.status)) await store.durability.end(id) // so what is sealed is known to be safe
   // the webhook first: whoever dies in between leaves a turn that is not sealed, and the next to seal it tells again
   if (stored && stored.webhook !== '' && isTerminal(stored.status) && stored.output === null)
     await outbound.turnEnded(stored)
   const answer = await store.turns.seal(id, turn.entries)
   if (answer === 'running') return
-  await store.deadlines.drop(id)
-  if (stored && answer === 'ok')
-    observe.turnEnded({
-      session: stored.session,
-      interaction: id,
-      request: stored.request,
-      pool: stored.pool,
-      status: stored.status,
-      reason: stored.error?.code ?? stored.stopReason ?? 'none',
-    })
+  if (!stored || answer !== 'ok') return store.deadlines.drop(id)
+  await store.deadlines.settle(id, stored.endedAt)
+  observe.turnEnded({
+    session: stored.session,
+    interaction: id,
+    request: stored.request,
+    pool: stored.pool,
+    status: stored.status,
+    reason: stored.error?.code ?? stored.stopReason ?? 'none',
+  })
 }

@@ -1,3 +1,4 @@
+import type { AuditEntry } from '../protocol/audit.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
 
@@ -21,6 +22,7 @@ interface WebhookFields extends Ids {
 export class Observe {
   readonly log: Logger
   readonly metrics: Metrics
+  #unconfirmedSaidAt = 0
 
   constructor(log: Logger, metrics: Metrics) {
     this.log = log
@@ -30,6 +32,14 @@ export class Observe {
   messageAccepted(ids: Ids & { pool: string; queued: number }): void {
     this.metrics.turnsStarted.inc({ pool: ids.pool })
     this.log.info({ event: 'message_accepted', ...ids }, 'message accepted')
+  }
+
+  /** With DURABILITY=safe: an acknowledgement has waited for Redis' replicas or its file. */
+  durabilityWaited(seconds: number, confirmed: boolean): void {
+    this.metrics.durabilitySeconds.observe({ confirmed: confirmed ? 'yes' : 'no' }, seconds)
+    if (confirmed || Date.now() - this.#unconfirmedSaidAt < 10_000) return
+    this.#unconfirmedSaidAt = Date.now()
+    this.log.warn({ event: 'not_durable' }, 'Redis did not confirm a write in time: a replica is away or slow')
   }
 
   /** The session's waitingInteractionId, lastRequestId and requestStartedAt are in Redis: any replica can go on. */
@@ -118,6 +128,11 @@ export class Observe {
   webhookFailed(fields: WebhookFields & { reason: string }): void {
     this.metrics.webhooks.inc({ type: fields.type, outcome: 'failed' })
     this.log.warn({ event: 'webhook_failed', ...fields }, 'webhook given up')
+  }
+
+  /** An operator did something, from whatever machine. Told by one replica. */
+  administered({ at, ...entry }: AuditEntry): void {
+    this.log.info({ event: 'audit', ...entry, at: new Date(at).toISOString() }, 'audit')
   }
 
   outage(what: string, err: unknown): void {

@@ -39,8 +39,15 @@ export function keysOf(prefix: string) {
     thread: (pool: string, thread: string) => `${prefix}thread:${digest(`${pool}\n${thread}`)}`,
     deadlines: (shard: number) => `${prefix}{deadlines:${shard}}:due`,
     deadlineShard: (session: SessionId) => Number.parseInt(digest(session).slice(0, 4), 16) % DEADLINE_SHARDS,
+    /** All sessions by their last activity, and turns that have ended, in the shards of the deadlines. */
+    recent: (shard: number) => `${prefix}{deadlines:${shard}}:sessions`,
+    ended: (shard: number) => `${prefix}{deadlines:${shard}}:ended`,
     sweep: `${prefix}sweep`,
     sweepLock: `${prefix}sweep:lock`,
+    /** What operators did. */
+    audit: `${prefix}{audit}:trail`,
+    /** Channel: there is an act that no replica has told yet. */
+    auditWake: `${prefix}{audit}:wake`,
     /** BullMQ's own prefix; braces keep its keys in one slot. */
     bullmq: `{${prefix}bullmq}`,
 
@@ -48,8 +55,13 @@ export function keysOf(prefix: string) {
     replicas: `${prefix}replicas`,
     /** Channel: a replica hears itself here, so it knows that the bus delivers. */
     probe: (replica: string) => `${prefix}{probe:${replica}}`,
+    /** Channel: an operator asks something of this replica. */
+    replicaWake: (replica: string) => `${prefix}{replica:${replica}}:wake`,
     /** Channel prefix of the Socket.IO adapter. */
     sockets: `${prefix}sockets`,
+
+    /** Written by who waits for replicas to have `key`: in the same slot. */
+    waited: (key: string) => `${prefix}${/\{.+?\}/.exec(key)?.[0] ?? ''}waited`,
 
     ownerSessions: (owner: string) => `${ownerBase(owner)}sessions`,
     once: (owner: string, name: string) => `${ownerBase(owner)}once:${digest(name)}`,

@@ -1,5 +1,6 @@
 import { Cluster, Redis, type ClusterOptions, type RedisOptions } from 'ioredis'
 import { ThroughlineError } from '../protocol/errors.js'
+import { whereIs, type RedisSettings } from './redis-where.js'
 
 /** A connection to one Redis, to a master behind Sentinel, or to a Cluster. */
 export type Connection = Redis | Cluster
@@ -14,23 +15,21 @@ export type Role =
   | 'sweep-worker'
   | 'webhook-queue'
   | 'webhook-worker'
+  | 'durability'
 
 export interface RedisLog {
   warn(fields: object, message: string): void
   info(fields: object, message: string): void
 }
 
-/**
- * Opens connections to the Redis at `url`:
- * `redis[s]://[user:password@]host:port[/db]` one server · `redis[s]+sentinel://…host:port,host:port/<master name>` ·
- * `redis[s]+cluster://…host:port,host:port`.
- */
-export function connector(url: string, replica: string, log: RedisLog) {
-  const where = parseUrl(url)
+/** Opens connections, by role, to what `redis` names: its settings, or just a URL. Throws RedisRequired for a wrong one. */
+export function connector(redis: RedisSettings | string, replica: string, log: RedisLog) {
+  const where = whereIs(typeof redis === 'string' ? { url: redis } : redis)
+  const { tls } = where.auth
   return function open(role: Role): Connection {
     // Commands fail fast while Redis is away: a caller waits a bounded time in `Database.run` instead of in a queue
     // that would send, on reconnect, what the caller was already told had failed.
-    const queueing = role !== 'commands'
+    const queueing = role !== 'commands' && role !== 'durability'
     const common: RedisOptions = {
       ...where.auth,
       connectionName: `throughline:${replica}:${role}`,
@@ -47,14 +46,16 @@ export function connector(url: string, replica: string, log: RedisLog) {
             shardedSubscribers: true, // without it no sharded message ever arrives
             slotsRefreshInterval: 5000,
             clusterRetryStrategy: (times) => Math.min(100 + times * 50, 1000),
+            ...(tls && { dnsLookup: (host, found) => found(null, host) }), // certificates are for names, not addresses
           } as ClusterOptions)
         : where.kind === 'sentinel'
           ? new Redis({
               ...common,
+              ...where.sentinelAuth,
               sentinels: where.nodes,
               name: where.master,
               failoverDetector: true, // else a planned failover goes unseen and acknowledged writes are lost
-              ...(where.auth.tls && { enableTLSForSentinelMode: true }),
+              ...(tls && { sentinelTLS: tls, enableTLSForSentinelMode: true }),
             })
           : new Redis({ ...common, ...where.nodes[0], db: where.db })
     let said = 0
@@ -65,37 +66,6 @@ export function connector(url: string, replica: string, log: RedisLog) {
     })
     connection.on('close', () => log.info({ role }, 'redis connection closed'))
     return connection
-  }
-}
-
-interface Where {
-  kind: 'single' | 'sentinel' | 'cluster'
-  nodes: { host: string; port: number }[]
-  auth: Pick<RedisOptions, 'username' | 'password' | 'tls'>
-  db: number
-  master: string
-}
-
-function parseUrl(url: string): Where {
-  const match = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/]*)@)?([^/]+)(?:\/(.*))?$/.exec(url)
-  if (!match) throw new Error('REDIS_URL must look like redis://host:6379, redis+sentinel://… or redis+cluster://…')
-  const [, secure, kind, credentials, hosts, path] = match
-  const [username, password] = (credentials ?? '').split(':').map(decodeURIComponent)
-  return {
-    kind: (kind as 'sentinel' | 'cluster' | undefined) ?? 'single',
-    nodes: hosts!.split(',').map((host) => {
-      const at = host.lastIndexOf(':')
-      return at < 0 || host.endsWith(']')
-        ? { host, port: 6379 }
-        : { host: host.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(host.slice(at + 1)) }
-    }),
-    auth: {
-      ...(username && { username }),
-      ...(password && { password }),
-      ...(secure && { tls: {} }),
-    },
-    db: kind ? 0 : Number(path || 0),
-    master: kind === 'sentinel' ? path || 'mymaster' : '',
   }
 }
 
@@ -160,14 +130,16 @@ export async function within<T>(ms: number, work: Promise<T>): Promise<T> {
 }
 
 const OUTAGE =
-  /Stream isn't writeable|Connection is closed|Connection is in subscriber|ECONN|EPIPE|ETIMEDOUT|max retries|Too many Cluster redirections|Cluster isn't ready|ClusterAllFailed|None of startup nodes|CLUSTERDOWN|LOADING|MASTERDOWN|READONLY|NOREPLICAS|TRYAGAIN|UNBLOCKED|OOM command|MISCONF|Command timed out/i
+  /Stream isn't writeable|Connection is closed|Command aborted|Connection is in subscriber|ECONN|EPIPE|ETIMEDOUT|max retries|Too many Cluster redirections|Cluster isn't ready|ClusterAllFailed|None of startup nodes|CLUSTERDOWN|LOADING|MASTERDOWN|READONLY|NOREPLICAS|TRYAGAIN|UNBLOCKED|OOM command|MISCONF|Command timed out/i
 
-function isOutage(err: unknown): boolean {
+/** Whether an error of Redis is for the connection's or the server's sake, and passes with it. */
+export function isOutage(err: unknown): boolean {
   if (!(err instanceof Error)) return false
   if (OUTAGE.test(err.message) || OUTAGE.test(err.name)) return true
   // a transaction is only said to be discarded (EXECABORT); why, its commands were told
   return 'previousErrors' in err && Array.isArray(err.previousErrors) && err.previousErrors.some(isOutage)
 }
 
+/** Redis could not do it, or could not say in time that it is safe: the same again may do. */
 export const isUnavailable = (err: unknown): boolean =>
-  err instanceof ThroughlineError && err.code === 'store_unavailable'
+  err instanceof ThroughlineError && (err.code === 'store_unavailable' || err.code === 'not_durable')

@@ -1,10 +1,13 @@
+import { AuditTrail } from './audit.js'
 import { Bus, type BusLog } from './bus.js'
 import { DeadlineIndex } from './deadlines.js'
+import { Durability, type Waiting } from './durability.js'
 import { keysOf, type Keys } from './keys.js'
 import { Leases } from './leases.js'
 import { Log } from './log.js'
 import { OnceIndex } from './once.js'
 import { Overheard } from './overheard.js'
+import { Overview } from './overview.js'
 import { Pools } from './pools.js'
 import { Database, type Connection } from './redis.js'
 import { Replicas } from './replicas.js'
@@ -38,18 +41,23 @@ export interface Store {
   log: Log
   pools: Pools
   deadlines: DeadlineIndex
+  overview: Overview
   threads: Threads
   overheard: Overheard
   replicas: Replicas
   once: OnceIndex
+  durability: Durability
+  audit: AuditTrail
   bus: Bus
 }
 
+/** `waiting`: what is acknowledged is to be safe first; without it Redis' answer is enough. */
 export function openStore(
   connections: { commands: Connection; subscriber: Connection },
   settings: StoreSettings,
   replica: string,
   log: BusLog,
+  waiting?: Waiting,
 ): Store {
   const { commands, subscriber } = connections
   const keys = keysOf(settings.prefix)
@@ -64,10 +72,13 @@ export function openStore(
     log: new Log(db, scripts, keys, { maxEvents: settings.maxLogEvents, maxBytes: settings.maxLogBytes }),
     pools: new Pools(db, scripts, keys, settings.sessionTtlMs, settings.leaseTtlMs * 2),
     deadlines: new DeadlineIndex(db, keys, settings.sessionTtlMs),
+    overview: new Overview(db, keys),
     threads: new Threads(db, keys, settings.sessionTtlMs),
     overheard: new Overheard(db, keys, settings.sessionTtlMs),
     replicas: new Replicas(db, keys, settings.replicaTtlMs),
     once: new OnceIndex(db, keys),
+    durability: new Durability(keys, settings.redisDeadlineMs, waiting),
+    audit: new AuditTrail(db, keys),
     bus: new Bus(
       subscriber,
       commands,

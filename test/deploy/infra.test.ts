@@ -77,7 +77,7 @@ describe.each(VARIANTS)('%s', (_name, it) => {
         value.replace(/\$\{\w+:-(.*)\}/, '$1'),
       ])
       const config = readConfig(Object.fromEntries(set) as Record<string, string>)
-      const hosts = /\/\/([^/]+)/.exec(config.redisUrl)![1]!.split(',')
+      const hosts = /\/\/([^/]+)/.exec(config.redis.url)![1]!.split(',')
       for (const host of hosts) expect(it.services).toHaveProperty([host.split(':')[0]!])
       expect(parseInt(stop_grace_period)).toBeGreaterThan(Number(SETTINGS.DRAIN_MS.default) / 1000)
     }

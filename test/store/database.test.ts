@@ -108,7 +108,7 @@ describe('what a replica requires of its Redis', () => {
     const warnings: object[] = []
     const redis = connector(server.url, 'r', quiet)('commands')
     await requireRedis(redis, server.url, { info: () => {}, warn: (fields) => void warnings.push(fields) })
-    expect(warnings).toEqual([{ policy: 'allkeys-lru' }])
+    expect(warnings).toEqual([{ node: `127.0.0.1:${server.port}`, policy: 'allkeys-lru' }])
     redis.disconnect()
   })
 

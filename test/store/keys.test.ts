@@ -1,4 +1,6 @@
 import { Redis } from 'ioredis'
+import { openAdmin } from '../../src/admin.js'
+import { readConfig } from '../../src/config.js'
 import { newInteractionId, newSessionId } from '../../src/core/mint.js'
 import { sessionOf, type SessionId } from '../../src/protocol/ids.js'
 import { keysOf, type Keys } from '../../src/store/keys.js'
@@ -52,15 +54,21 @@ const KINDS: Record<keyof Keys, ((keys: Keys) => string) | 'channel' | 'no key'>
   thread: (keys) => keys.thread('coder', 'T'),
   deadlines: (keys) => keys.deadlines(0),
   deadlineShard: 'no key',
+  recent: (keys) => keys.recent(0),
+  ended: (keys) => keys.ended(0),
   sweep: (keys) => keys.sweep,
   sweepLock: (keys) => keys.sweepLock,
+  audit: (keys) => keys.audit,
+  auditWake: 'channel',
   bullmq: (keys) => `${keys.bullmq}:sweep:meta`,
   replica: (keys) => keys.replica('r0'),
   replicas: (keys) => keys.replicas,
   probe: 'channel',
+  replicaWake: 'channel',
   sockets: 'channel',
   ownerSessions: (keys) => keys.ownerSessions('me'),
   once: (keys) => keys.once('me', 'x'),
+  waited: (keys) => keys.waited(''),
 }
 
 /** A key without what differs from one of its kind to the next. */
@@ -94,6 +102,7 @@ const BULLMQ = [
 const DAY_MS = 24 * 3600_000
 const LONGER: Record<string, number> = {
   sweep: 7 * DAY_MS, // when the last sweep was: to know how long nobody could
+  '{audit}:trail': 90 * DAY_MS, // what operators did
   pools: DAY_MS, // a pool is known for a day after its last agent
   replicas: 150_000,
   '{owner:<hash>}:once:<hash>': 600_000, // fingerprints of POSTs without a key
@@ -173,6 +182,11 @@ async function everything(net: Network): Promise<void> {
   const last = await bea.turn(0)
   bea.send(last.request, 1, text('hi'), completed)
   await chat.text()
+
+  {
+    await using admin = await openAdmin(readConfig({ ...env, REDIS_URL: net.redisUrl, KEY_PREFIX: net.prefix }), 'test')
+    await admin.act('key.created', 'key_1', async () => 'done')
+  }
 
   const { body: named } = await api<{ id: SessionId }>(net.url(0), '/sessions', { pool: 'coder' })
   await using zed = await startHelixAgent({ url: net.url(0), session: named.id })

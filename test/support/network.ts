@@ -2,11 +2,12 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import { Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 import { pino } from 'pino'
 import { readConfig } from '../../src/config.js'
 import { startGateway } from '../../src/gateway.js'
 import { freePorts } from '../../src/local/free-port.js'
+import { connector } from '../../src/store/redis.js'
 import { eventually } from './eventually.js'
 import { startRawAgent, type RawAgent, type RawAgentOptions } from './raw-agent.js'
 
@@ -71,8 +72,7 @@ export async function startNetwork(options: NetworkOptions = {}): Promise<Networ
     DRAIN_MS: '5000',
     ...env,
   }
-  const redis = new Redis(redisUrl.split(',')[0]!.replace('redis+cluster', 'redis'), { maxRetriesPerRequest: null })
-  redis.on('error', () => {}) // tests take Redis away
+  const redis = redisOf(settings)
   const stops: (() => unknown)[] = []
   const ports = processes ? await freePorts(count * 2) : []
   const started = Array.from({ length: count }, (_, i) => {
@@ -112,6 +112,13 @@ export async function startNetwork(options: NetworkOptions = {}): Promise<Networ
       redis.disconnect()
     },
   }
+}
+
+/** Redis as the replicas have it; of a Cluster the first node. It waits while Redis is away. */
+function redisOf(settings: Record<string, string>): Redis {
+  const { redis } = readConfig(settings)
+  const url = redis.url.includes('+cluster') ? redis.url.split(',')[0]!.replace('+cluster', '') : redis.url
+  return connector({ ...redis, url }, 'test', { info: () => {}, warn: () => {} })('sweep-queue') as Redis
 }
 
 async function localReplica(id: string, env: Record<string, string>, stops: (() => unknown)[]): Promise<Replica> {

@@ -51,6 +51,9 @@ export interface RedisServer extends AsyncDisposable {
   stop(): Promise<void>
 }
 
+/** A replica syncs at once, and nobody who is to end waits for a replica that is ending too. */
+const IMPATIENT = ['--repl-diskless-sync-delay', '0', '--shutdown-timeout', '0']
+
 /** What all servers of one test's Redis have in common. */
 type Common = Pick<RedisServerOptions, 'password' | 'tls' | 'args'>
 
@@ -61,7 +64,7 @@ type Common = Pick<RedisServerOptions, 'password' | 'tls' | 'args'>
 export async function startRedisServer(options: RedisServerOptions = {}): Promise<RedisServer> {
   const { password, args = [] } = options
   const auth = password === undefined ? [] : ['--requirepass', password, '--masterauth', password]
-  return serverOf({ ...options, args: [...auth, ...args] })
+  return serverOf({ ...options, args: [...IMPATIENT, ...auth, ...args] })
 }
 
 async function serverOf(options: RedisServerOptions & { configFile?: string }): Promise<RedisServer> {

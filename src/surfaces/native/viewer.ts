@@ -35,7 +35,7 @@ export async function breakOff(parts: NativeParts, stream: EventStream, call: Ca
   const error = explain(thrown)
   if (call.over.aborted) return reportBug(parts, call, error)
   // EventSource gives up for good at a 503, and Redis is back sooner
-  if (error.code === 'store_unavailable' && !stream.opened) stream.open()
+  if (error.kind.status === 503 && !stream.opened) stream.open()
   if (!stream.opened) throw thrown
   reportBug(parts, call, error)
   const retry = (error.kind.retryAfterS ?? 1) * 1000 + random(parts.limits.retryMs)
