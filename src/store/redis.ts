@@ -65,8 +65,22 @@ export function connector(redis: RedisSettings | string, replica: string, log: R
       log.warn({ err, role }, 'redis connection error')
     })
     connection.on('close', () => log.info({ role }, 'redis connection closed'))
+    if (connection instanceof Redis) neverGivenUp(connection)
     return connection
   }
+}
+
+/**
+ * ioredis ends a connection for good that is told to reconnect (by the failover detector, or the bus) at the very time when it
+ * asks a Sentinel for the master. Nothing else ends one that has no 'close' after its 'connecting', unless we close it.
+ */
+function neverGivenUp(redis: Redis): void {
+  let asking = false
+  redis.on('connecting', () => (asking = true))
+  for (const event of ['connect', 'close']) redis.on(event, () => (asking = false))
+  redis.on('end', () => {
+    if (asking && !redis['manuallyClosing']) redis.connect().catch(() => {}) // the next attempts are ioredis' own
+  })
 }
 
 export const isCluster = (connection: Connection): connection is Cluster => connection instanceof Cluster
@@ -96,7 +110,7 @@ export class Database {
     return within(
       left,
       work(this.#redis).catch((err: unknown) => {
-        throw isOutage(err) ? new ThroughlineError('store_unavailable', { cause: err }) : err
+        throw outageOf(err)
       }),
     )
   }
@@ -139,6 +153,10 @@ export function isOutage(err: unknown): boolean {
   // a transaction is only said to be discarded (EXECABORT); why, its commands were told
   return 'previousErrors' in err && Array.isArray(err.previousErrors) && err.previousErrors.some(isOutage)
 }
+
+/** `store_unavailable` for an outage; any other error as it is. */
+export const outageOf = (err: unknown): unknown =>
+  isOutage(err) ? new ThroughlineError('store_unavailable', { cause: err }) : err
 
 /** Redis could not do it, or could not say in time that it is safe: the same again may do. */
 export const isUnavailable = (err: unknown): boolean =>
