@@ -248,6 +248,21 @@ export const SETTINGS = {
     meaning: 'Password at the Sentinels themselves. Empty: they ask for none.',
     schema: z.string(),
   }),
+  DURABILITY: setting({
+    group: 'redis',
+    default: 'fast',
+    meaning:
+      'When a message is accepted, an agent’s event acknowledged and an end shown: fast, when Redis has it; safe, when DURABILITY_REPLICAS have it too. Not within REDIS_DEADLINE_MS: 503 not_durable.',
+    schema: z.enum(['fast', 'safe']),
+  }),
+  DURABILITY_REPLICAS: setting({
+    group: 'redis',
+    default: '1',
+    unit: 'count',
+    meaning:
+      'With DURABILITY=safe: replicas of each master that must have what is acknowledged. 0: the append-only file of one server that has none, with appendfsync always, or from Redis 7.2 on.',
+    schema: whole(0, 10),
+  }),
   KEY_PREFIX: setting({
     group: 'redis',
     default: 'tl:',
@@ -758,6 +773,8 @@ function problemsOfRedis(v: Values): string[] {
       problems.push(`${name}: REDIS_URL must begin with rediss for TLS; as it is, nothing would be encrypted`)
   if ((v.REDIS_SENTINEL_USERNAME || v.REDIS_SENTINEL_PASSWORD) && !/^rediss?\+sentinel:/.test(url))
     problems.push('REDIS_SENTINEL_USERNAME, REDIS_SENTINEL_PASSWORD: REDIS_URL names no Sentinels')
+  if (v.DURABILITY === 'safe' && v.DURABILITY_REPLICAS === 0 && /^rediss?\+/.test(url))
+    problems.push('DURABILITY_REPLICAS: 0 is not safe with Sentinels or a Cluster: in a failover the file stays behind')
   if ((cert === '') !== (key === '')) problems.push('REDIS_CERT_FILE, REDIS_KEY_FILE: set both or none')
   const readable = (name: string, read: () => unknown) => {
     try {
@@ -842,6 +859,8 @@ function group(v: Values) {
       sentinelUsername: v.REDIS_SENTINEL_USERNAME,
       sentinelPassword: v.REDIS_SENTINEL_PASSWORD,
     },
+    /** How many replicas must confirm; null: Redis' own answer is enough. */
+    durability: v.DURABILITY === 'safe' ? { replicas: v.DURABILITY_REPLICAS } : null,
     store: {
       prefix: v.KEY_PREFIX,
       sessionTtlMs: v.SESSION_TTL_MS,

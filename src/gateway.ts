@@ -28,6 +28,7 @@ import type { InteractionId } from './protocol/ids.js'
 import type { TraceContext } from './protocol/trail.js'
 import { connector, isUnavailable, within, type Connection, type RedisObserver, type Role } from './store/redis.js'
 import { withoutPassword } from './store/redis-where.js'
+import { requireDurability } from './store/require-durability.js'
 import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
@@ -65,7 +66,11 @@ const CLOSE_MS = 3000
 /** How long a scrape waits for what is read from Redis, ms; Prometheus itself gives up after 10 s. */
 const SCRAPE_MS = 2000
 
-/** Not ready when the bus has not delivered its own probe for so many periods. */
+/**
+ * Not ready when Redis has not delivered the bus' own probe for so many periods. Not sooner: Redis is the same for all
+ * replicas, and if each failover took all of them out of the balancer, clients would meet the balancer's error page, at
+ * which EventSource gives up for good, in place of ours.
+ */
 const PROBES_MISSED = 6
 
 /**
@@ -110,7 +115,12 @@ export async function startGateway(config: Config, log: Logger, version: string)
     const commands = opened('commands')
     await requireRedis(commands, config.redis, log)
     const subscriber = opened('subscriber')
-    const store = openStore({ commands, subscriber }, config.store, config.replica, log, watch)
+    const confirmation = config.durability
+      ? await requireDurability(commands, config.redis, config.durability)
+      : 'always'
+    const waited = (seconds: number, confirmed: boolean) => observe.durabilityWaited(seconds, confirmed)
+    const waiting = confirmation === 'always' ? undefined : { connection: opened('durability'), confirmation, waited }
+    const store = openStore({ commands, subscriber }, config.store, config.replica, log, watch, waiting)
     closers.push(() => store.bus.close())
     await patiently(() => store.bus.start())
 
@@ -275,13 +285,20 @@ export async function startGateway(config: Config, log: Logger, version: string)
     closers.push(() => replica.stop())
 
     const probeAgeMs = () => store.bus.probeAgeMs
+    const delivers = () => probeAgeMs() < PROBES_MISSED * config.store.probeEveryMs
     const checks: Record<string, Check> = {
-      redis: () => (store.db.available ? null : 'Redis is not connected; check REDIS_URL and the Redis server'),
-      bus: () =>
-        probeAgeMs() < PROBES_MISSED * config.store.probeEveryMs
+      redis: () =>
+        store.db.available
           ? null
-          : `pub/sub has not delivered for ${Math.round(probeAgeMs() / 1000)} s; check the Redis server`,
-      replica: () => (state.draining ? 'draining' : null),
+          : { what: 'Redis is not connected; check REDIS_URL and the Redis server', ready: delivers() },
+      bus: () =>
+        delivers()
+          ? null
+          : {
+              what: `pub/sub has not delivered for ${Math.round(probeAgeMs() / 1000)} s; check the Redis server`,
+              ready: false,
+            },
+      replica: () => (state.draining ? { what: 'draining', ready: false } : null),
     }
     /** A scrape waits for nobody. */
     async function whileThere<T>(work: () => Promise<T>): Promise<T> {
@@ -302,7 +319,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
       channels: () => store.bus.channels,
       busProbeAge: () => probeAgeMs() / 1000,
       sweepAge: () => (clock.now() - state.lastSweepAt) / 1000,
-      ready: () => Object.values(checks).every((check) => check() === null),
+      ready: () => Object.values(checks).every((check) => check()?.ready ?? true),
       waiting: () => ofPools((pool) => store.pools.pendingCount(pool)),
       agentsOfPools: () => ofPools((pool) => store.pools.agentCount(pool, clock.now())),
       openTurns: () => whileThere(() => store.deadlines.count()),

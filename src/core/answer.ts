@@ -19,7 +19,7 @@ export async function answer(
   const given = await parts.store.turns.answer(id, permission, option)
   switch (given.word) {
     case 'ok':
-      return
+      return parts.store.durability.answer(id, permission)
     case 'answered':
       throw over(`Permission ${permission} was answered with ${given.option} before. The first answer counts.`)
     case 'ended':

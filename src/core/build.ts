@@ -66,6 +66,7 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
         ...(given.note !== undefined && { note: given.note }),
         ...(given.webhook !== undefined && { webhook: given.webhook }),
       })
+      await store.durability.session(owner, ids.session)
       const stored = await ownedSession(parts, owner, ids.session)
       return { session: await viewSession(parts, stored), replayed: ids.session !== session }
     },
@@ -138,8 +139,8 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
     async forget(owner, id) {
       const { session } = await ownedInteraction(parts, owner, id)
       if ((await store.turns.forget(id)) === 'gone') throw new ThroughlineError('not_found')
-      await seal(parts, id)
       await nudge(parts, session)
+      await seal(parts, id)
     },
 
     async wait(owner, id, limitMs, signal) {
@@ -172,9 +173,9 @@ export function buildCore(parts: Parts, judge: Judge, viewers: Viewers): Core {
       const word = isTerminal(before.status) ? 'ended' : await store.turns.cancel(id, 'cancelled')
       if (word === 'gone') throw new ThroughlineError('not_found')
       if (word === 'cancelled') {
-        await seal(parts, id)
         await leaveLine(parts, before.session)
         await nudge(parts, before.session)
+        await seal(parts, id)
       }
       return viewInteraction(parts, await ownedInteraction(parts, owner, id, 'waiting'))
     },

@@ -34,6 +34,15 @@ export async function* follow(
   overdue: () => Promise<void>,
 ): AsyncGenerator<Followed> {
   const { store } = parts
+  /** Whether the end of the turn may be shown as final. Not when it went with the server that had it: read again. */
+  const isFinal = async () =>
+    !store.durability.waits ||
+    persist(parts, signal, async () => {
+      const head = await store.turns.head(id)
+      if (!head || !isTerminal(head.status)) return false
+      if (!head.sealed) await store.durability.end(id)
+      return true
+    })
   using live = new Live(id, signal)
   using _ = await persist(parts, signal, () => store.bus.listen(store.keys.live(sessionOf(id)), live))
   let cursor = after
@@ -43,9 +52,11 @@ export async function* follow(
     const head = await persist(parts, signal, () => store.turns.head(id))
     if (signal.aborted) return
     if (!head) throw new ThroughlineError('not_found')
+    if (isTerminal(head.status) && !(await isFinal())) continue
     const continues = cursor.n === 0 || (cursor.incarnation === head.incarnation && cursor.n <= head.tip)
     if (!continues) {
       const turn = await persist(parts, signal, () => snapshotOf(parts, id))
+      if (isTerminal(turn.status) && !(await isFinal())) continue
       cursor = { n: turn.n, incarnation: head.incarnation }
       yield { type: 'snapshot', turn, cursor }
       if (isTerminal(turn.status)) return
@@ -56,6 +67,10 @@ export async function* follow(
       const events = await persist(parts, signal, () => store.log.read(id, cursor.n))
       if (signal.aborted) return
       more = events.length === PAGE
+      if (events.some(isEnd) && !(await isFinal())) {
+        live.look()
+        break
+      }
       if (events.length === 0) break
       cursor = { ...cursor, n: events.at(-1)!.n }
       const heardAt = events.find(({ at }) => at >= hereSince)?.at
@@ -87,6 +102,7 @@ export async function* follow(
       if (last <= cursor.n) continue
       if (batch.events === null || place(cursor.n, batch.first) === 'hole') break
       const events = eventsOf(batch).slice(cursor.n + 1 - batch.first)
+      if (events.some(isEnd) && !(await isFinal())) break
       cursor = { ...cursor, n: last }
       yield { type: 'events', events, incarnation: cursor.incarnation, heardAt: batch.at - (batch.waited ?? 0) }
       if (events.some(isEnd)) return

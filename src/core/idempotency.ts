@@ -18,7 +18,7 @@ export interface Ids {
 /**
  * The ids that a POST is to use: the ones it was given when it came before, else `ids`. They are reserved before
  * anything is stored and everything after is idempotent by them, so a POST that died half-way is completed by its
- * repetition and two at once converge. `refused` frees the key again.
+ * repetition and two at once converge. `refused` frees the key again; `reserved` is its name, where it was written.
  * Throws `idempotency_key_reused` for a known key with another body.
  */
 export async function reserve(
@@ -26,7 +26,7 @@ export async function reserve(
   owner: string,
   once: Once | undefined,
   ids: Ids,
-): Promise<{ ids: Ids; refused: () => Promise<void> }> {
+): Promise<{ ids: Ids; reserved?: string; refused: () => Promise<void> }> {
   if (!once) return { ids, refused: async () => {} }
   const chosen = (given: Reservation): Ids => given as Ids
   if (once.key === undefined) {
@@ -34,12 +34,12 @@ export async function reserve(
     const known = await store.once.recall(owner, once.retry ? name : expected(once))
     if (known) return { ids: chosen(known), refused: async () => {} }
     await store.once.remember(owner, name, ids, FINGERPRINT_TTL_MS)
-    return { ids, refused: () => store.once.release(owner, name) }
+    return { ids, reserved: name, refused: () => store.once.release(owner, name) }
   }
   const name = `key\n${once.route}\n${once.key}`
   const answer = await store.once.reserve(owner, name, once.body, ids, settings.idempotencyTtlMs)
   if (answer.word === 'other') throw new ThroughlineError('idempotency_key_reused')
-  return { ids: chosen(answer.ids), refused: () => store.once.release(owner, name) }
+  return { ids: chosen(answer.ids), reserved: name, refused: () => store.once.release(owner, name) }
 }
 
 const expected = ({ route, body }: Once): string => `expected\n${route}\n${digest(body)}`

@@ -57,6 +57,7 @@ export async function viewInteraction(
   { store }: Pick<Parts, 'store'>,
   stored: StoredInteraction,
 ): Promise<Interaction> {
+  if (isTerminal(stored.status) && !stored.sealed) await store.durability.end(stored.id)
   const turn = stored.output === null && stored.tip > 0 ? await foldLog(store.log, stored.id) : emptyTurn()
   const entries = stored.output ?? turn.entries
   return {

@@ -60,6 +60,7 @@ export async function join(
     const going = request !== '' && (request === held?.request || !link.confirms) && !isOver(answer.status)
     leases.push({ session, epoch, pool, ...(going && { resumed: { request, after } }) })
     if (going) {
+      await store.durability.events(request, after) // "from here on" is an acknowledgement
       resumed.push({ session, request, after })
       const ids = { session, interaction: interactionOf(request), request, agent: link.agent }
       const trail = await store.turns.trail(ids.interaction)

@@ -31,6 +31,7 @@ export async function seal(
   let steps: readonly TurnStep[] = []
   const trace = observe.tracing ? (event: LogEvent) => void (steps = nextSteps(steps, event)) : undefined
   const [turn, stored] = await Promise.all([foldLog(store.log, id, trace), store.turns.read(id)])
+  if (stored && isTerminal(stored.status)) await store.durability.end(id) // so what is sealed is known to be safe
   // the webhook first: whoever dies in between leaves a turn that is not sealed, and the next to seal it tells again
   if (stored && stored.webhook !== '' && isTerminal(stored.status) && stored.output === null)
     await outbound.turnEnded(stored)

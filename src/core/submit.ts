@@ -18,7 +18,7 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
   if (known?.pool === '' && to.pool !== undefined) await requirePool(parts, to.pool)
   const policy = policyOf(settings, known?.pool || (to.pool ?? ''))
   const session = 'session' in to ? to.session : newSessionId()
-  const { ids, refused } = await reserve(parts, owner, message.once, {
+  const { ids, reserved, refused } = await reserve(parts, owner, message.once, {
     session,
     interaction: newInteractionId(session),
   })
@@ -33,11 +33,8 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
   }
   // the deadline first: a crash in between leaves a line that the sweep finds idle
   const now = clock.now()
-  await store.deadlines.enlist(
-    ids.interaction,
-    now + Math.min(LOOK_SOON_MS, policy.agentWaitMs, policy.staleAfterMs),
-    now,
-  )
+  const lookAtMs = now + Math.min(LOOK_SOON_MS, policy.agentWaitMs, policy.staleAfterMs)
+  await store.deadlines.enlist(ids.interaction, lookAtMs, now)
   const answer = await store.sessions.submit({
     interaction: ids.interaction,
     session: ids.session,
@@ -68,6 +65,7 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
   }
   if (answer.interrupted) await store.deadlines.look(answer.interrupted, clock.now(), 'sooner') // to be sealed
   if (answer.holder === '' && answer.position === 0) await nudge(parts, ids.session)
+  await store.durability.message(owner, ids.interaction, { lookAtMs, newSession: !('session' in to), reserved })
   return {
     session: ids.session,
     interaction: ids.interaction,

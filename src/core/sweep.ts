@@ -1,3 +1,4 @@
+import { ThroughlineError } from '../protocol/errors.js'
 import { asksUntil, hasOpenTool } from '../protocol/fold.js'
 import { sessionOf, type InteractionId } from '../protocol/ids.js'
 import { leaveLine } from './line.js'
@@ -70,9 +71,9 @@ export function judgeOf(parts: Parts): Judge {
           request: turn?.request ?? '',
           reason: verdict.code,
         })
-        await seal(parts, id)
         await leaveLine(parts, sessionOf(id))
         await nudge(parts, sessionOf(id))
+        await seal(parts, id)
       }
     }
   }
@@ -80,8 +81,9 @@ export function judgeOf(parts: Parts): Judge {
 
 /** A turn that cannot be judged, for a bug or whatever it is, must not keep the sweep from those behind it. */
 async function passOver({ store, clock, observe }: Parts, id: InteractionId, err: unknown): Promise<void> {
-  if (isUnavailable(err)) throw err
-  observe.bug('judge', err)
+  const waits = err instanceof ThroughlineError && err.code === 'not_durable' // its end is not safe yet; others may be due
+  if (isUnavailable(err) && !waits) throw err
+  if (!waits) observe.bug('judge', err)
   await store.deadlines.look(id, clock.now() + LOOK_SOON_MS)
 }
 

@@ -167,6 +167,7 @@ export class Writer {
     observe.metrics.appends.inc({ answer: answer.word })
     switch (answer.word) {
       case 'ok':
+        await store.durability.events(this.request, answer.after)
         observe.metrics.events.inc(events.length)
         if (this.#sentAt !== undefined && events.some(isOutput)) {
           observe.metrics.firstOutput.observe(
@@ -193,6 +194,7 @@ export class Writer {
           tip: answer.tip,
           after: answer.after,
         })
+        await store.durability.events(this.request, answer.after) // "from here on" is an acknowledgement too
         this.#tip = answer.tip
         this.#drop(Infinity)
         this.#first = answer.after + 1
@@ -202,9 +204,11 @@ export class Writer {
       case 'ended':
         if (last && isEnd(last) && answer.after >= this.#first + events.length - 1) {
           // our own end, written by a call whose answer was lost
+          await store.durability.events(this.request, answer.after)
           this.stop()
           this.#on.acked(answer.after)
           this.#on.finished()
+          void seal(this.#parts, interaction).catch(() => {})
           return
         }
         return this.#refuse('ended')

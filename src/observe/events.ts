@@ -29,6 +29,7 @@ export class Observe {
   /** Null where it is not switched on. */
   readonly tracing: Tracing | null
   readonly trails = new Trails()
+  #unconfirmedSaidAt = 0
 
   constructor(log: Logger, metrics: Metrics, tracing: Tracing | null = null) {
     this.log = log
@@ -50,6 +51,14 @@ export class Observe {
   messageAccepted(ids: Ids & { pool: string; queued: number }): void {
     this.metrics.turnsStarted.inc({ pool: this.metrics.ofPool(ids.pool) })
     this.log.info({ event: 'message_accepted', ...this.#about(ids) }, 'message accepted')
+  }
+
+  /** With DURABILITY=safe: an acknowledgement has waited for Redis' replicas or its file. */
+  durabilityWaited(seconds: number, confirmed: boolean): void {
+    this.metrics.durabilitySeconds.observe({ confirmed: confirmed ? 'yes' : 'no' }, seconds)
+    if (confirmed || Date.now() - this.#unconfirmedSaidAt < 10_000) return
+    this.#unconfirmedSaidAt = Date.now()
+    this.log.warn({ event: 'not_durable' }, 'Redis did not confirm a write in time: a replica is away or slow')
   }
 
   /** The session's waitingInteractionId, lastRequestId and requestStartedAt are in Redis: any replica can go on. */

@@ -136,6 +136,13 @@ export function createMetrics({ version = '', pools = [] }: { version?: string; 
       labelNames: ['role'],
       registers,
     }),
+    durabilitySeconds: new Histogram({
+      name: 'throughline_durability_seconds',
+      help: 'With DURABILITY=safe: waits for replicas or the append-only file of Redis; not confirmed is answered 503',
+      labelNames: ['confirmed'],
+      buckets: REQUEST_SECONDS,
+      registers,
+    }),
     fenced: new Counter({
       name: 'throughline_fenced_events_total',
       help: 'Late events that were dropped',

@@ -130,6 +130,13 @@ export const ERRORS = {
     retryAfterS: 5,
     sentence: 'The keys by which tokens are verified cannot be read at the moment. Send the same request again.',
   },
+  not_durable: {
+    status: 503,
+    retry: true,
+    retryAfterS: 2,
+    sentence:
+      'It is written, but not yet as safely as this gateway must have it (DURABILITY): a replica of Redis is away or slow. Send the same request again with the same Idempotency-Key.',
+  },
   draining: { status: 503, retry: true, retryAfterS: 1, sentence: 'This replica is leaving. Send the request again.' },
   wait_limit: {
     status: 504,

@@ -1,6 +1,6 @@
 import type { EventEmitter } from 'node:events'
 import type { Redis } from 'ioredis'
-import { isCluster, within, type Connection } from './redis.js'
+import { isCluster, outageOf, within, type Connection } from './redis.js'
 
 /** A message on a channel. Its JSON is parsed once, however many listen. */
 export class Message {
@@ -107,7 +107,7 @@ export class Bus {
 
   /**
    * Resolves once the subscription stands; what is published after that reaches the listener. Dispose to stop.
-   * Throws `store_unavailable` when Redis does not answer in time.
+   * Throws `store_unavailable` when Redis does not answer in time, or the connection breaks.
    */
   async listen(channel: string, listener: Listener): Promise<Disposable> {
     let topic = this.#topics.get(channel)
@@ -122,7 +122,7 @@ export class Bus {
       await within(this.#deadlineMs, topic.subscribed)
     } catch (err) {
       this.#leave(channel, topic, listener)
-      throw err
+      throw outageOf(err)
     }
     return { [Symbol.dispose]: () => this.#leave(channel, topic, listener) }
   }

@@ -71,6 +71,9 @@ export function keysOf(prefix: string) {
     placesOf: (replica: string) => `${prefix}{places:${replica}}`,
     /** How much of something an owner, or an address, has done in its window. */
     rate: (what: string, subject: string) => `${prefix}rate:${what}:${digest(subject)}`,
+    /** Written by who waits for replicas to have `key`: in the same slot. */
+    waited: (key: string) => `${prefix}${/\{.+?\}/.exec(key)?.[0] ?? ''}waited`,
+
     ownerSessions: (owner: string) => `${ownerBase(owner)}sessions`,
     once: (owner: string, name: string) => `${ownerBase(owner)}once:${digest(name)}`,
   }

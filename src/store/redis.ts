@@ -15,6 +15,7 @@ export type Role =
   | 'sweep-worker'
   | 'webhook-queue'
   | 'webhook-worker'
+  | 'durability'
 
 export interface RedisLog {
   warn(fields: object, message: string): void
@@ -43,7 +44,7 @@ export function connector(
   return function open(role: Role): Connection {
     // Commands fail fast while Redis is away: a caller waits a bounded time in `Database.run` instead of in a queue
     // that would send, on reconnect, what the caller was already told had failed.
-    const queueing = role !== 'commands'
+    const queueing = role !== 'commands' && role !== 'durability'
     const common: RedisOptions = {
       ...where.auth,
       connectionName: `throughline:${replica}:${role}`,
@@ -87,8 +88,22 @@ export function connector(
       if (was === 'lost') watch?.reconnected(role)
       was = 'ready'
     })
+    if (connection instanceof Redis) neverGivenUp(connection)
     return connection
   }
+}
+
+/**
+ * ioredis ends a connection for good that is told to reconnect (by the failover detector, or the bus) at the very time when it
+ * asks a Sentinel for the master. Nothing else ends one that has no 'close' after its 'connecting', unless we close it.
+ */
+function neverGivenUp(redis: Redis): void {
+  let asking = false
+  redis.on('connecting', () => (asking = true))
+  for (const event of ['connect', 'close']) redis.on(event, () => (asking = false))
+  redis.on('end', () => {
+    if (asking && !redis['manuallyClosing']) redis.connect().catch(() => {}) // the next attempts are ioredis' own
+  })
 }
 
 export const isCluster = (connection: Connection): connection is Cluster => connection instanceof Cluster
@@ -122,7 +137,7 @@ export class Database {
       return await within(
         left,
         work(this.#redis).catch((err: unknown) => {
-          throw isOutage(err) ? new ThroughlineError('store_unavailable', { cause: err }) : err
+          throw outageOf(err)
         }),
       )
     } catch (err) {
@@ -162,14 +177,20 @@ export async function within<T>(ms: number, work: Promise<T>): Promise<T> {
 }
 
 const OUTAGE =
-  /Stream isn't writeable|Connection is closed|Connection is in subscriber|ECONN|EPIPE|ETIMEDOUT|max retries|Too many Cluster redirections|Cluster isn't ready|ClusterAllFailed|None of startup nodes|CLUSTERDOWN|LOADING|MASTERDOWN|READONLY|NOREPLICAS|TRYAGAIN|UNBLOCKED|OOM command|MISCONF|Command timed out/i
+  /Stream isn't writeable|Connection is closed|Command aborted|Connection is in subscriber|ECONN|EPIPE|ETIMEDOUT|max retries|Too many Cluster redirections|Cluster isn't ready|ClusterAllFailed|None of startup nodes|CLUSTERDOWN|LOADING|MASTERDOWN|READONLY|NOREPLICAS|TRYAGAIN|UNBLOCKED|OOM command|MISCONF|Command timed out/i
 
-function isOutage(err: unknown): boolean {
+/** Whether an error of Redis is for the connection's or the server's sake, and passes with it. */
+export function isOutage(err: unknown): boolean {
   if (!(err instanceof Error)) return false
   if (OUTAGE.test(err.message) || OUTAGE.test(err.name)) return true
   // a transaction is only said to be discarded (EXECABORT); why, its commands were told
   return 'previousErrors' in err && Array.isArray(err.previousErrors) && err.previousErrors.some(isOutage)
 }
 
+/** `store_unavailable` for an outage; any other error as it is. */
+export const outageOf = (err: unknown): unknown =>
+  isOutage(err) ? new ThroughlineError('store_unavailable', { cause: err }) : err
+
+/** Redis could not do it, or could not say in time that it is safe: the same again may do. */
 export const isUnavailable = (err: unknown): boolean =>
-  err instanceof ThroughlineError && err.code === 'store_unavailable'
+  err instanceof ThroughlineError && (err.code === 'store_unavailable' || err.code === 'not_durable')

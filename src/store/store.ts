@@ -2,6 +2,7 @@ import { ApiKeys } from './api-keys.js'
 import { AuditTrail } from './audit.js'
 import { Bus, type BusLog } from './bus.js'
 import { DeadlineIndex } from './deadlines.js'
+import { Durability, type Waiting } from './durability.js'
 import { keysOf, type Keys } from './keys.js'
 import { Leases } from './leases.js'
 import { Log } from './log.js'
@@ -49,6 +50,7 @@ export interface Store {
   replicas: Replicas
   once: OnceIndex
   apiKeys: ApiKeys
+  durability: Durability
   audit: AuditTrail
   places: PlaceIndex
   /** A count in windows, `windowMs` long, in whole seconds. */
@@ -56,12 +58,14 @@ export interface Store {
   bus: Bus
 }
 
+/** `waiting`: what is acknowledged is to be safe first; without it Redis' answer is enough. */
 export function openStore(
   connections: { commands: Connection; subscriber: Connection },
   settings: StoreSettings,
   replica: string,
   log: BusLog,
   watch?: RedisObserver,
+  waiting?: Waiting,
 ): Store {
   const { commands, subscriber } = connections
   const keys = keysOf(settings.prefix)
@@ -90,6 +94,7 @@ export function openStore(
     replicas,
     once: new OnceIndex(db, keys),
     apiKeys: new ApiKeys(db, scripts, keys, bus),
+    durability: new Durability(keys, settings.redisDeadlineMs, waiting),
     audit: new AuditTrail(db, keys),
     places: new PlaceIndex(db, scripts, keys),
     rate: (name, limit, windowMs) => new Rate(commands, keys, replicas, name, { limit, windowMs }),

@@ -32,6 +32,8 @@ export interface StoredInteraction {
   error: { code: string; message: string } | null
   /** The final answer, once it is sealed. */
   output: Entry[] | null
+  /** Whether its end, and its output where one is kept, is all there will be. */
+  sealed: boolean
   /** When it was taken out of its session, 0 while it is there. Its log lives for a minute from then. */
   forgottenAt: number
   /** Whether nothing of it is kept after its end. */
@@ -140,11 +142,15 @@ export class Turns {
   }
 
   /** The little a follower needs. */
-  async head(id: InteractionId): Promise<{ status: Status; tip: number; incarnation: string } | undefined> {
-    const [status, tip, incarnation] = await this.#db.run((redis) =>
-      redis.hmget(this.#keys.interaction(id), 'status', 'tip', 'incarnation'),
+  async head(
+    id: InteractionId,
+  ): Promise<{ status: Status; tip: number; incarnation: string; sealed: boolean } | undefined> {
+    const [status, tip, incarnation, sealedAt] = await this.#db.run((redis) =>
+      redis.hmget(this.#keys.interaction(id), 'status', 'tip', 'incarnation', 'sealedAt'),
     )
-    return status ? { status: status as Status, tip: Number(tip ?? 0), incarnation: incarnation ?? '' } : undefined
+    if (!status) return undefined
+    const sealed = typeof sealedAt === 'string'
+    return { status: status as Status, tip: Number(tip ?? 0), incarnation: incarnation ?? '', sealed }
   }
 
   /** The pool of an interaction, '' when there is no such interaction. */
@@ -313,6 +319,7 @@ function toInteraction(id: InteractionId, hash: Record<string, string>): StoredI
     stopReason: (hash['stopReason'] as StopReason | undefined) ?? null,
     error: hash['errorCode'] ? { code: hash['errorCode'], message: hash['errorMessage'] ?? '' } : null,
     output: parsed<Entry[]>(hash['output']),
+    sealed: hash['sealedAt'] !== undefined,
     forgottenAt: Number(hash['forgottenAt'] ?? 0),
     ephemeral: hash['ephemeral'] === '1',
     webhook: hash['webhook'] ?? '',

@@ -114,8 +114,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
     await sleep(2)
   }
   // when all is well again, the last words of every turn are said while the subscribers are cut off
-  for (const { opsUrl } of net.replicas)
-    await eventually(async () => (await fetch(`${opsUrl}/readyz`)).ok, { limitMs: 10_000 })
+  for (const replica of net.replicas) await eventually(() => replica.well(), { limitMs: 10_000 })
   await net.redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
   agents.forEach((agent) => agent.speak(LAST_WORDS, 0))
   const late = new AbortController()

@@ -1,21 +1,14 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, request, type RequestListener, type Server } from 'node:http'
-import { connect, type AddressInfo, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import type { AddressInfo, Socket } from 'node:net'
 import { readConfig } from '../../src/config.js'
-import { freePorts } from '../../src/local/free-port.js'
 import { api } from '../support/client.js'
 import { eventually } from '../support/eventually.js'
 import { startNetwork } from '../support/network.js'
+import { folderOf, hasNginx, nginxConf, startNginx } from '../support/nginx.js'
 import { completed, startRawAgent, text } from '../support/raw-agent.js'
 import { SseReader } from '../support/sse.js'
-
-const hasNginx = !spawnSync('nginx', ['-v']).error
-const config = readFileSync(fileURLToPath(new URL('../../infra/balancer/nginx.conf', import.meta.url)), 'utf8')
 
 ;(hasNginx ? describe : describe.skip)(`the balancer of compose${hasNginx ? '' : ' (skipped: no nginx)'}`, () => {
   test('passes nginx’s own check', async () => {
@@ -28,7 +21,7 @@ const config = readFileSync(fileURLToPath(new URL('../../infra/balancer/nginx.co
     ['keepalive 64;', 'keepalive 64'],
     ['proxy_pass http://throughline', 'proxy_pass throughline'],
   ])('that check finds "%s" made "%s"', (right, wrong) => {
-    using conf = folderOf([1, 2, 3], 1, config.replace(right, wrong))
+    using conf = folderOf([1, 2, 3], 1, nginxConf.replace(right, wrong))
     expect(spawnSync('nginx', conf.args('-t')).status).toBe(1)
   })
 
@@ -93,6 +86,24 @@ const config = readFileSync(fileURLToPath(new URL('../../infra/balancer/nginx.co
     expect([...spoken]).toEqual(['1.1'])
   })
 
+  test('at a change of replicas a stream stays where it is, new requests go to the new ones; without any they are 502', async () => {
+    let finish = () => {}
+    await using balancer = await startBalancer((req, res) => {
+      if (req.url !== '/stream') return void res.end(String(req.socket.localPort))
+      res.writeHead(200).write('one ')
+      finish = () => res.end('two')
+    })
+    const stream = await fetch(`${balancer.url}stream`)
+    const [, , third] = balancer.ports
+    balancer.route([third!])
+    for (let i = 0; i < 6; i++)
+      await eventually(async () => (await (await fetch(balancer.url)).text()) === String(third))
+    balancer.route([])
+    await eventually(async () => (await fetch(balancer.url)).status === 502)
+    finish()
+    expect(await stream.text()).toBe('one two')
+  })
+
   test('a WebSocket passes', async () => {
     await using balancer = await startBalancer((_req, res) => void res.end())
     for (const server of balancer.servers)
@@ -137,7 +148,7 @@ const config = readFileSync(fileURLToPath(new URL('../../infra/balancer/nginx.co
 
   test('a balancer that buffers passes each word on all the same: the gateway’s headers tell it to', async () => {
     await using net = await startNetwork({ replicas: 3 })
-    const buffering = config.replace('proxy_buffering off', 'proxy_buffering on').replace('gzip off', 'gzip on')
+    const buffering = nginxConf.replace('proxy_buffering off', 'proxy_buffering on').replace('gzip off', 'gzip on')
     const ports = net.replicas.map(({ url }) => Number(new URL(url).port))
     await using nginx = await startNginx(ports, buffering.replace('gzip on;', 'gzip on; gzip_types *;'))
     const agent = await net.rawAgent({ pool: 'coder' })
@@ -182,59 +193,11 @@ async function startBalancer(answer: RequestListener, { listening = 3 } = {}) {
   return {
     url: `${nginx.url}/`,
     servers,
+    ports,
+    route: (others: number[]) => nginx.route(others),
     async [Symbol.asyncDispose]() {
       await nginx[Symbol.asyncDispose]()
       for (const server of servers) server.close().closeAllConnections()
     },
-  }
-}
-
-/** nginx with the configuration of compose, its three names put on these loopback ports. */
-async function startNginx(ports: number[], text = config) {
-  const [port] = await freePorts(1)
-  const conf = folderOf(ports, port!, text)
-  const nginx = spawn('nginx', conf.args('-g', 'daemon off;'), { stdio: 'inherit' })
-  const gone = once(nginx, 'exit')
-  const it = {
-    url: `http://127.0.0.1:${port}`,
-    async [Symbol.asyncDispose]() {
-      nginx.kill('SIGTERM')
-      await gone
-      conf[Symbol.dispose]()
-    },
-  }
-  try {
-    await eventually(() => listens(port!))
-    return it
-  } catch (err) {
-    await it[Symbol.asyncDispose]()
-    throw err
-  }
-}
-
-async function listens(port: number): Promise<void> {
-  const socket = connect(port, '127.0.0.1')
-  await once(socket, 'connect')
-  socket.destroy()
-}
-
-function folderOf(ports: number[], port: number, text = config) {
-  const folder = mkdtempSync(join(tmpdir(), 'throughline-nginx-'))
-  chmodSync(folder, 0o755) // as root, nginx works as another user
-  const file = join(folder, 'nginx.conf')
-  const temp = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-    (name) => `${name}_temp_path ${folder}/${name};`,
-  )
-  let replica = 0
-  const here = text
-    .replace(/gateway-\d:8080/g, () => `127.0.0.1:${ports[replica++]}`)
-    .replace('listen 8080', `listen 127.0.0.1:${port}`)
-    .replace('/tmp/nginx.pid', `${folder}/nginx.pid`)
-    .replace('worker_processes auto', 'worker_processes 1')
-    .replace('http {', `http {\n${temp.join('\n')}`)
-  writeFileSync(file, here)
-  return {
-    args: (...more: string[]) => ['-e', join(folder, 'error.log'), '-p', folder, '-c', file, ...more],
-    [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
   }
 }

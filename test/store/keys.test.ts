@@ -78,6 +78,7 @@ const KINDS: Record<keyof Keys, ((keys: Keys) => string) | 'channel' | 'no key'>
   rate: (keys) => keys.rate('requests', 'me'),
   ownerSessions: (keys) => keys.ownerSessions('me'),
   once: (keys) => keys.once('me', 'x'),
+  waited: (keys) => keys.waited(''),
 }
 
 /** A key without what differs from one of its kind to the next. */

@@ -4,6 +4,7 @@ import type { AgentEvent, LogEvent } from '../../src/protocol/events.js'
 import { emptyTurn, fold, type Turn } from '../../src/protocol/fold.js'
 import { sessionOf, type InteractionId, type RequestId, type SessionId } from '../../src/protocol/ids.js'
 import type { AppendAnswer } from '../../src/store/log.js'
+import type { Waiting } from '../../src/store/durability.js'
 import { connector, type Connection } from '../../src/store/redis.js'
 import { openStore, type Store, type StoreSettings } from '../../src/store/store.js'
 import type { Deadlines, DispatchAnswer } from '../../src/store/turns.js'
@@ -87,8 +88,10 @@ export interface TestStore extends Store, AsyncDisposable {
   immortal(): Promise<string[]>
 }
 
-export async function openTestStore(settings: Partial<StoreSettings> & { url?: string } = {}): Promise<TestStore> {
-  const { url = process.env['TEST_REDIS_URL']!, ...rest } = settings
+export async function openTestStore(
+  settings: Partial<StoreSettings> & { url?: string; waiting?: Waiting } = {},
+): Promise<TestStore> {
+  const { url = process.env['TEST_REDIS_URL']!, waiting, ...rest } = settings
   const prefix = rest.prefix ?? `test-${randomBytes(6).toString('hex')}:`
   const replica = `test-${randomBytes(4).toString('hex')}`
   const open = connector(url, replica, quiet)
@@ -96,7 +99,7 @@ export async function openTestStore(settings: Partial<StoreSettings> & { url?: s
   const subscriber = open('subscriber')
   await eventually(() => commands.status === 'ready' && subscriber.status === 'ready')
   const redis = commands as Redis
-  const store = openStore({ commands, subscriber }, { ...SETTINGS, ...rest, prefix }, replica, quiet)
+  const store = openStore({ commands, subscriber }, { ...SETTINGS, ...rest, prefix }, replica, quiet, undefined, waiting)
   const { sessions, turns, leases, log } = store
 
   const it: TestStore = {

@@ -18,6 +18,8 @@ export interface Replica {
   opsUrl: string
   /** Log lines so far. */
   logs: Record<string, unknown>[]
+  /** Whether `/readyz` knows of no trouble, not even of one that it bears. */
+  well(): Promise<boolean>
   /** SIGTERM; resolves with the exit code. In-process replicas drain and give 0. */
   drain(): Promise<number | null>
   /** SIGKILL; processes only. */
@@ -135,6 +137,7 @@ async function localReplica(id: string, env: Record<string, string>, stops: (() 
     url: `http://127.0.0.1:${gateway.port}`,
     opsUrl: `http://127.0.0.1:${gateway.opsPort}`,
     logs,
+    well: () => isWell(`http://127.0.0.1:${gateway.opsPort}`),
     async drain() {
       await gateway.drain()
       return 0
@@ -172,7 +175,7 @@ async function processReplica(
     await eventually(
       async () => {
         if (running.exitCode !== null) throw new Error(`replica ${id} ended: ${JSON.stringify(logs.at(-1))}`)
-        return (await fetch(`${opsUrl}/readyz`)).ok
+        return isWell(opsUrl)
       },
       { limitMs: 20_000 },
     )
@@ -188,6 +191,7 @@ async function processReplica(
     url: `http://127.0.0.1:${env['PORT']}`,
     opsUrl,
     logs,
+    well: () => isWell(opsUrl),
     drain: () => end('SIGTERM'),
     kill9: async () => void (await end('SIGKILL')),
     freeze: () => void child.kill('SIGSTOP'),
@@ -195,6 +199,8 @@ async function processReplica(
     restart: start,
   }
 }
+
+const isWell = async (opsUrl: string): Promise<boolean> => (await (await fetch(`${opsUrl}/readyz`)).text()) === 'ok\n'
 
 async function removeKeys(redis: Redis, prefix: string): Promise<void> {
   for (const pattern of [`${prefix}*`, `{${prefix}*`]) {

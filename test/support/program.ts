@@ -15,12 +15,18 @@ export interface ProgramOptions {
   cwd?: string
   /** On top of this process's environment; undefined takes a variable away. */
   env?: Record<string, string | undefined>
+  /** It is one of ours, which leaves when this process has gone, however that goes. */
+  withParent?: boolean
 }
 
 /** Runs a program. Its stdin is open until the test ends it. */
-export function startProgram(file: string, args: string[], { cwd, env }: ProgramOptions = {}): Program {
+export function startProgram(file: string, args: string[], { cwd, env, withParent }: ProgramOptions = {}): Program {
   // jest's own options (experimental-vm-modules) are none of the program's
-  const child = spawn(file, args, { cwd, env: { ...process.env, NODE_OPTIONS: '', ...env } })
+  const child = spawn(file, args, {
+    cwd,
+    env: { ...process.env, NODE_OPTIONS: '', ...env },
+    stdio: ['pipe', 'pipe', 'pipe', ...(withParent ? ['ipc' as const] : [])],
+  }) as ChildProcessWithoutNullStreams
   const said = { stdout: '', stderr: '' }
   for (const stream of ['stdout', 'stderr'] as const)
     child[stream].setEncoding('utf8').on('data', (text: string) => void (said[stream] += text))

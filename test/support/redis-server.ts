@@ -39,7 +39,8 @@ export interface RedisServer extends AsyncDisposable {
   readonly pid: number
   /** A new connection as `default`; its opener ends it. */
   client(): Redis
-  /** SIGKILL; resolves when the process has gone. The data stays. */
+  /** SIGTERM, or SIGKILL; resolves when the process has gone. The data stays. */
+  terminate(): Promise<void>
   kill9(): Promise<void>
   /** SIGSTOP and SIGCONT. */
   freeze(): void
@@ -92,6 +93,10 @@ async function serverOf(options: RedisServerOptions & { configFile?: string }): 
     await kept.stop()
     if (dir === undefined) await rm(dataDir, { recursive: true, force: true })
   }
+  const end = async (signal: NodeJS.Signals): Promise<void> => {
+    process.kill(kept.pid, signal)
+    await kept.lost
+  }
   const credentials = password === undefined ? '' : `:${encodeURIComponent(password)}@`
   return {
     url: `redis${tls ? 's' : ''}://${credentials}127.0.0.1:${at}`,
@@ -104,10 +109,8 @@ async function serverOf(options: RedisServerOptions & { configFile?: string }): 
       client.on('error', () => {}) // tests take it away
       return client
     },
-    kill9: async () => {
-      process.kill(kept.pid, 'SIGKILL')
-      await kept.lost
-    },
+    terminate: () => end('SIGTERM'),
+    kill9: () => end('SIGKILL'),
     freeze: () => void process.kill(kept.pid, 'SIGSTOP'),
     thaw: () => void process.kill(kept.pid, 'SIGCONT'),
     restart: async () => {

@@ -1,5 +1,5 @@
 import type { Request, Response } from 'express'
-import { ThroughlineError, type ErrorCode } from '../../protocol/errors.js'
+import { ThroughlineError } from '../../protocol/errors.js'
 import type { Call } from '../http/call.js'
 import { explain, renderNative, reportBug } from '../http/errors.js'
 import type { HttpLimits } from '../http/parts.js'
@@ -12,8 +12,8 @@ const DRAIN_SPREAD_MS = 3000
 
 /** Least pause of a viewer that made room, ms; at most as much again is added. */
 const DISPLACED_MS = 15_000
-/** What ends a stream before it was opened but must not be its HTTP status. */
-const PASSING: readonly ErrorCode[] = ['store_unavailable', 'rate_limit_exceeded', 'too_many_streams']
+/** HTTP statuses with which a stream must not begin: what they stand for is told in it. */
+const PASSING = [429, 503]
 
 /** A native viewer's stream, not opened yet. */
 export function viewerOf(parts: NativeParts, call: Call, req: Request, res: Response): EventStream {
@@ -63,7 +63,7 @@ export async function breakOff(parts: NativeParts, stream: EventStream, call: Ca
   const error = explain(thrown)
   if (call.over.aborted) return reportBug(parts, call, error)
   // EventSource gives up for good at a 503 or 429, and what stands in its way passes sooner
-  if (PASSING.includes(error.code) && !stream.opened) stream.open()
+  if (PASSING.includes(error.kind.status) && !stream.opened) stream.open()
   if (!stream.opened) throw thrown
   reportBug(parts, call, error)
   const retry = (error.retryAfterS ?? 1) * 1000 + random(parts.limits.retryMs)

@@ -1,24 +1,32 @@
 import express, { type Express } from 'express'
 import type { Registry } from 'prom-client'
 
-/** What readiness depends on; each gives null when well, else what is wrong. */
-export type Check = () => string | null
+/** What is wrong, in words, and whether traffic should go elsewhere for it. */
+export interface Trouble {
+  what: string
+  ready: boolean
+}
+
+/** What readiness depends on; each gives null when well. */
+export type Check = () => Trouble | null
 
 /**
  * The operator's door, on a port of its own: `/livez` (the process runs; never asks Redis), `/readyz` (may get traffic:
- * Redis answers, the bus delivers, not draining) and `/metrics` (Prometheus).
+ * Redis has answered lately, the bus delivers, not draining; the body tells any trouble, also what is borne) and `/metrics`
+ * (Prometheus).
  */
 export function opsApp(parts: { registry: Registry; checks: Record<string, Check> }): Express {
   const app = express().disable('x-powered-by')
   app.get('/livez', (_req, res) => void res.type('text/plain').send('ok\n'))
   app.get('/readyz', (_req, res) => {
-    const problems = Object.entries(parts.checks)
-      .map(([name, check]) => [name, check()] as const)
-      .filter(([, problem]) => problem !== null)
+    const troubles = Object.entries(parts.checks).flatMap(([name, check]) => {
+      const trouble = check()
+      return trouble ? [{ name, ...trouble }] : []
+    })
     res
-      .status(problems.length ? 503 : 200)
+      .status(troubles.every(({ ready }) => ready) ? 200 : 503)
       .type('text/plain')
-      .send(problems.length ? problems.map(([name, problem]) => `${name}: ${problem}\n`).join('') : 'ok\n')
+      .send(troubles.map(({ name, what }) => `${name}: ${what}\n`).join('') || 'ok\n')
   })
   app.get('/metrics', async (_req, res) => {
     res.type(parts.registry.contentType).send(await parts.registry.metrics())

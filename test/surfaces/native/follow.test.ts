@@ -183,7 +183,7 @@ test('while Redis is away viewers are never answered 503: they are told, end cle
     expect(told.at(-1)!.id).toBeUndefined()
   }
   await redis.restart()
-  await eventually(async () => (await fetch(`${net.replicas[0]!.opsUrl}/readyz`)).ok, { limitMs: 10_000 })
+  await eventually(() => net.replicas[0]!.well(), { limitMs: 10_000 })
   await using again = await SseReader.open(`${eventsOf(net, 0, interaction)}?after=${seen.at(-1)!.id}`)
   agent.send(request, 2, text('b'), completed)
   expect(read([...seen, ...(await again.until(isDone))])).toBe('ab')

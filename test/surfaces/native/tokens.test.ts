@@ -137,5 +137,5 @@ test('while Redis is away a viewer with a token is not sent away for good', asyn
   expect(viewer.response.status).toBe(200)
   expect((await viewer.all()).at(-1)).toMatchObject({ event: 'problem', retry: expect.any(Number) as unknown })
   await redis.restart()
-  await eventually(async () => (await fetch(`${net.replicas[0]!.opsUrl}/readyz`)).ok, { limitMs: 10_000 })
+  await eventually(() => net.replicas[0]!.well(), { limitMs: 10_000 })
 })

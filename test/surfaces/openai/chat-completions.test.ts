@@ -304,5 +304,5 @@ test('a stream that Redis leaves for too long ends with an error', async () => {
   await redis.kill9()
   expect(await failure(chunks.next())).toMatchObject({ code: 'store_unavailable', type: 'server_error' })
   await redis.restart()
-  await eventually(async () => (await fetch(`${net.replicas[0]!.opsUrl}/readyz`)).ok, { limitMs: 10_000 })
+  await eventually(() => net.replicas[0]!.well(), { limitMs: 10_000 })
 })
