@@ -19,10 +19,12 @@ import { judgeOf, sweep } from './core/sweep.js'
 import { Observe } from './observe/events.js'
 import type { Logger } from './observe/logger.js'
 import { createMetrics } from './observe/metrics.js'
+import { keysOf } from './store/keys.js'
 import { connector, isUnavailable, type Connection, type Role } from './store/redis.js'
 import { withoutPassword } from './store/redis-where.js'
 import { requireDurability } from './store/require-durability.js'
 import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
+import { requireRights } from './store/require-rights.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
 import { helixSurface } from './surfaces/helix/chat.js'
@@ -85,6 +87,8 @@ export async function startGateway(config: Config, log: Logger, version: string)
 
     const commands = opened('commands')
     await requireRedis(commands, config.redis, log)
+    const safe = config.durability && (config.durability.replicas > 0 ? 'replicas' : 'file')
+    await requireRights(commands, config.redis, keysOf(config.store.prefix), safe ?? undefined)
     const subscriber = opened('subscriber')
     const confirmation = config.durability
       ? await requireDurability(commands, config.redis, config.durability)

@@ -222,7 +222,8 @@ class Round {
     if (this.#connection.status !== 'ready') return waiters.map(() => false)
     const pipeline = this.#connection.pipeline()
     for (const { key, ask } of waiters) pipeline.call(...(ask ?? ['EXISTS', key]))
-    pipeline.set(this.#keys.waited(waiters[0]!.key), '', 'PX', WRITTEN_MS)
+    const written = this.#keys.waited(isCluster(this.#connection) ? waiters[0]!.key : '')
+    pipeline.set(written, '', 'PX', WRITTEN_MS)
     if (this.#confirmation.by === 'replicas') pipeline.call('WAIT', this.#confirmation.replicas, ROUND_MS)
     else pipeline.call('WAITAOF', 1, 0, ROUND_MS)
     const answers = (await pipeline.exec())!.map(([err, answer]) => {
