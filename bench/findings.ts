@@ -1,5 +1,6 @@
 import type { Result } from './measure.js'
 import type { Stored } from './memory.js'
+import type { MemoryFigures } from './redis-memory.js'
 import type { RigName } from './rig.js'
 import type { Scenario } from './scenarios.js'
 
@@ -12,4 +13,5 @@ export interface Findings {
   idle: Result['cpu']
   rss: Record<'before' | 'after', Record<'replica A' | 'replica B', number | undefined>>
   stored: Stored
+  redisMemory: MemoryFigures
 }

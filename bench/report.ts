@@ -88,12 +88,13 @@ function ratios({ results }: Findings): string[] {
   return markdown(head, rows)
 }
 
-function memory({ rss, stored, idle }: Findings): string[] {
+function memory({ rss, stored, idle, redisMemory }: Findings): string[] {
   const { before, after } = rss
   return [
     `- Resident memory of replica A: ${mega(before['replica A'])} when started, ${mega(after['replica A'])} after all of it; replica B: ${mega(before['replica B'])}, ${mega(after['replica B'])}.`,
     `- Redis, in the ${stored.sessions} longest turns (${whole(stored.events / stored.sessions)} events of 50 characters each): ${whole(stored.logPerEvent)} bytes per event in the log (kept for \`RESUME_WINDOW_MS\`), ${whole(stored.resultPerEvent)} bytes per event in the finished turn's result and ${whole(stored.restPerSession)} bytes for the session (both kept for \`SESSION_TTL_MS\`).`,
     `- Idle, with an agent connected: ${figure((idle['replica A'] ?? NaN) / 1e4)} % of a core for replica A, ${figure((idle['replica B'] ?? NaN) / 1e4)} % for replica B, ${figure((idle['Redis'] ?? NaN) / 1e4)} % for Redis.`,
+    ...memoryLines(redisMemory),
   ]
 }
 

@@ -10,6 +10,7 @@ import { measure, measureIdle, type Result } from './measure.js'
 import { stored } from './memory.js'
 import { startPubSub } from './pubsub/rig.js'
 import { startRelay } from './relay/rig.js'
+import { measureMemory } from './redis-memory.js'
 import { report } from './report.js'
 import type { Rig } from './rig.js'
 import { SCENARIOS, WARM_UP } from './scenarios.js'
@@ -60,6 +61,7 @@ async function findings(all: Rig[]): Promise<Findings> {
     rss: { before, after: rssOf(throughline) },
     idle,
     stored: await stored(throughline.redisUrl),
+    redisMemory: await measureMemory(),
   }
 }
 

@@ -26,10 +26,12 @@ import { createMetrics } from './observe/metrics.js'
 import { ThroughlineError } from './protocol/errors.js'
 import type { InteractionId } from './protocol/ids.js'
 import type { TraceContext } from './protocol/trail.js'
+import { keysOf } from './store/keys.js'
 import { connector, isUnavailable, within, type Connection, type RedisObserver, type Role } from './store/redis.js'
 import { withoutPassword } from './store/redis-where.js'
 import { requireDurability } from './store/require-durability.js'
 import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
+import { requireRights } from './store/require-rights.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
 import { helixSurface } from './surfaces/helix/chat.js'
@@ -114,6 +116,8 @@ export async function startGateway(config: Config, log: Logger, version: string)
 
     const commands = opened('commands')
     await requireRedis(commands, config.redis, log)
+    const safe = config.durability && (config.durability.replicas > 0 ? 'replicas' : 'file')
+    await requireRights(commands, config.redis, keysOf(config.store.prefix), safe ?? undefined)
     const subscriber = opened('subscriber')
     const confirmation = config.durability
       ? await requireDurability(commands, config.redis, config.durability)

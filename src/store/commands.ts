@@ -97,6 +97,12 @@ export const COMMANDS = {
 /** Beside them, on the nodes of a Cluster. */
 export const CLUSTER_COMMANDS = { 'cluster|slots': [], 'cluster|info': [], readonly: [] } as const
 
+/** Beside them with DURABILITY=safe: by replicas, or (`file`, DURABILITY_REPLICAS=0) by the append-only file. */
+export const DURABILITY_COMMANDS = {
+  replicas: { wait: ['0', '1'] },
+  file: { 'config|get': ['appendonly'] },
+} as const
+
 /** On the Sentinels, which have users of their own. */
 export const SENTINEL_COMMANDS = [
   'sentinel|get-master-addr-by-name',
@@ -115,15 +121,32 @@ export const channelsAllowed = ({ prefix, sockets }: Names): string[] => [
   ...['/', '/agents'].map((namespace) => `${sockets}#${namespace}#*`),
 ]
 
-/** The rules of a Redis user that may do what the gateway does, and nothing else; without its name and password. */
-export const aclOf = (names: Names, { cluster = false } = {}): string[] => [
+/** What of a deployment decides which commands it needs. */
+export interface Needs {
+  cluster?: boolean
+  /** How DURABILITY=safe is confirmed. */
+  safe?: keyof typeof DURABILITY_COMMANDS
+}
+
+/** Every command of a deployment, with sample arguments. */
+export const commandsOf = ({ cluster = false, safe }: Needs = {}): Record<string, readonly string[]> => ({
+  ...COMMANDS,
+  ...(cluster && CLUSTER_COMMANDS),
+  ...(safe && DURABILITY_COMMANDS[safe]),
+})
+
+/**
+ * The rules of a Redis user that may do what the gateway does, and nothing else; without its name and password. From
+ * Redis 7.2 on a deployment with `safe: 'file'` needs `+waitaof` too, which older ones do not know.
+ */
+export const aclOf = (names: Names, needs: Needs = {}): string[] => [
   'on',
   'resetkeys',
   'resetchannels',
   '-@all',
   ...keysAllowed(names).map((pattern) => `~${pattern}`),
   ...channelsAllowed(names).map((pattern) => `&${pattern}`),
-  ...[...Object.keys(COMMANDS), ...(cluster ? Object.keys(CLUSTER_COMMANDS) : [])].map((name) => `+${name}`),
+  ...Object.keys(commandsOf(needs)).map((name) => `+${name}`),
 ]
 
 /** A command as Redis takes it, on one key of the deployment; queued by MULTI and then discarded it does nothing. */

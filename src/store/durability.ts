@@ -36,7 +36,7 @@ const ROUND_SIZE = 512
 
 /**
  * Waits until what is about to be acknowledged would survive the loss of the server that has it. See
- * docs/decisions/0014: on the connection that waits, the server is asked for the thing itself, a key is written, and then
+ * docs/decisions/0016: on the connection that waits, the server is asked for the thing itself, a key is written, and then
  * WAIT is sent; a replica that has the later write has the earlier ones. All who wait at one server share a round.
  * Without `waiting` (DURABILITY=fast) every call returns at once.
  * Each call throws `not_durable` when there is no confirmation within the limit; what was written stays written.
@@ -222,7 +222,8 @@ class Round {
     if (this.#connection.status !== 'ready') return waiters.map(() => false)
     const pipeline = this.#connection.pipeline()
     for (const { key, ask } of waiters) pipeline.call(...(ask ?? ['EXISTS', key]))
-    pipeline.set(this.#keys.waited(waiters[0]!.key), '', 'PX', WRITTEN_MS)
+    const written = this.#keys.waited(isCluster(this.#connection) ? waiters[0]!.key : '')
+    pipeline.set(written, '', 'PX', WRITTEN_MS)
     if (this.#confirmation.by === 'replicas') pipeline.call('WAIT', this.#confirmation.replicas, ROUND_MS)
     else pipeline.call('WAITAOF', 1, 0, ROUND_MS)
     const answers = (await pipeline.exec())!.map(([err, answer]) => {

@@ -4,10 +4,12 @@ import { openAdmin } from '../../src/admin.js'
 import { readConfig } from '../../src/config.js'
 import { aclOf, COMMANDS, sampleOf } from '../../src/store/commands.js'
 import { keysOf } from '../../src/store/keys.js'
-import { post, watch } from '../support/client.js'
+import { api, post, watch } from '../support/client.js'
+import { eventually } from '../support/eventually.js'
 import { startNetwork } from '../support/network.js'
 import { completed, text } from '../support/raw-agent.js'
-import { startRedisServer } from '../support/redis-server.js'
+import { secret, startReceiver } from '../support/receiver.js'
+import { follows, startRedisServer } from '../support/redis-server.js'
 
 test('every command of our scripts is listed', () => {
   const folder = new URL('../../src/store/lua/', import.meta.url)
@@ -22,29 +24,88 @@ test('every command of our scripts is listed', () => {
   ).toEqual([])
 })
 
+/** A Redis with a replica, a user that has just these rights, and whoever may change them. */
+async function restricted(prefix: string) {
+  const server = await startRedisServer()
+  const replica = await startRedisServer({ args: ['--replicaof', '127.0.0.1', String(server.port)] })
+  await follows(replica)
+  const root = server.client()
+  const keys = keysOf(prefix)
+  await root.call('ACL', 'SETUSER', 'gateway', '>hush', ...aclOf(keys, { safe: 'replicas' }))
+  return {
+    root,
+    keys,
+    url: server.url.replace('//', '//gateway:hush@'),
+    async [Symbol.asyncDispose]() {
+      root.disconnect()
+      await Promise.all([server.stop(), replica.stop()])
+    },
+  }
+}
+
 test('a Redis user with just these commands carries a deployment, and Redis has refused it nothing', async () => {
-  await using server = await startRedisServer()
-  const root = new Redis(server.url)
-  const keys = keysOf('acl-test:')
-  await root.call('ACL', 'SETUSER', 'gateway', '>hush', ...aclOf(keys))
-  const env = { KEY_PREFIX: keys.prefix, SWEEP_EVERY_MS: '200' }
-  const redisUrl = server.url.replace('//', '//gateway:hush@')
-  await using net = await startNetwork({ replicas: 2, redisUrl, env })
+  await using receiver = await startReceiver()
+  await using redis = await restricted('acl-test:')
+  const env = {
+    KEY_PREFIX: redis.keys.prefix,
+    SWEEP_EVERY_MS: '200',
+    AGENT_WAIT_MS: '300',
+    PROBE_MS: '100',
+    DURABILITY: 'safe',
+    WEBHOOK_SECRET: secret('a'),
+    WEBHOOK_ALLOW_HOSTS: '127.0.0.1',
+    POOLS: 'coder,empty',
+  }
+  await using net = await startNetwork({ replicas: 2, redisUrl: redis.url, env })
   const agent = await net.rawAgent({ pool: 'coder', agent: 'anna' })
-  const { interaction } = await post(net.url(1), { pool: 'coder' }, 'hello')
+  const webhook = { url: receiver.url }
+  const { interaction, session } = await post(
+    net.url(1),
+    { pool: 'coder' },
+    'hello',
+    { webhook },
+    { 'idempotency-key': 'k' },
+  )
   const { request } = await agent.turn()
   const seen = watch(net.url(1), interaction)
   agent.send(request, 1, text('hi'), completed)
   await seen.done
-  await using admin = await openAdmin(readConfig({ REDIS_URL: redisUrl, ...env }), 'test')
+  const cancelled = await post(net.url(0), { session }, 'never mind')
+  const waits = await post(net.url(1), { session }, 'waits')
+  await agent.turn(1)
+  await api(net.url(1), `/interactions/${cancelled.interaction}/cancel`, {})
+  agent.socket.emit('settled', { request: agent.turns[1]!.request })
+  expect((await agent.turn(2)).interaction).toBe(waits.interaction)
+  const swept = watch(net.url(0), (await post(net.url(0), { pool: 'empty' }, 'nobody')).interaction)
+  await swept.done
+  expect(swept.turn.error?.code).toBe('agent_unavailable')
+  await api(net.url(0), '/sessions')
+  const moved = await net.rawAgent({ pool: 'coder', agent: 'anna', replica: 1 }) // told to the other by the adapter
+  await eventually(() => !agent.socket.connected)
+  await api(net.url(0), `/sessions/${session}`, undefined, { method: 'DELETE' })
+  moved.close()
+  await eventually(() => receiver.got.length > 0)
+  await using admin = await openAdmin(readConfig({ REDIS_URL: redis.url, ...env }), 'test')
   await admin.act('key.created', 'key_1', async () => 'done')
   expect(await admin.trail(1)).toHaveLength(1)
   await net.replicas[0]!.drain()
 
-  const refused = (await root.call('ACL', 'LOG')) as unknown[]
+  const refused = (await redis.root.call('ACL', 'LOG')) as unknown[]
   expect(refused).toEqual([])
-  await root.call('ACL', 'SETUSER', 'gateway', '+scan', '+unlink') // for the test's own tidying up
-  root.disconnect()
+  await redis.root.call('ACL', 'SETUSER', 'gateway', '+scan', '+unlink') // for the test's own tidying up
+})
+
+test.each([
+  ['a command', ['-xautoclaim'], /xautoclaim/],
+  ['what DURABILITY=safe needs', ['-wait'], /'wait'/],
+  ['keys of BullMQ', ['resetkeys', '~acl-test:*'], /keys/],
+  ['a channel', ['resetchannels', '&acl-test:*'], /channels/],
+])('a replica does not start without the right to %s, and says so', async (_, change, says) => {
+  await using redis = await restricted('acl-test:')
+  await redis.root.call('ACL', 'SETUSER', 'gateway', ...change)
+  const starting = startNetwork({ redisUrl: redis.url, env: { KEY_PREFIX: 'acl-test:', DURABILITY: 'safe' } })
+  await expect(starting).rejects.toThrow(/refuses our user what a deployment needs/)
+  await expect(starting).rejects.toThrow(says)
 })
 
 test('a user that lacks any one of them is noticed by trying, and trying does nothing', async () => {

@@ -11,7 +11,7 @@ import { startHelixAgent } from '../support/helix-agent.js'
 import { keysLike, startNetwork, type Network } from '../support/network.js'
 import { completed, text } from '../support/raw-agent.js'
 import { secret } from '../support/receiver.js'
-import { startRedisServer } from '../support/redis-server.js'
+import { follows, startRedisServer } from '../support/redis-server.js'
 
 const SESSION_TTL_MS = 4000
 const env = {
@@ -117,6 +117,7 @@ const LONGER: Record<string, number> = {
   pools: DAY_MS, // a pool is known for a day after its last agent
   replicas: 150_000,
   '{owner:<hash>}:places': 30_000, // of streams that a killed replica had open
+  waited: 10_000,
   '{owner:<hash>}:once:<hash>': 600_000, // fingerprints of POSTs without a key
   '{ses}:interaction:int': 60_000, // of a session that is gone: its streams may still end in order
   '{ses}:log:int': 60_000,
@@ -261,8 +262,10 @@ test('every key of a session, of a pool, of an owner and of a shard shares its s
 
 test('Redis is left clean: every key has a TTL at any moment, and after the last TTL nothing is left', async () => {
   await using server = await startRedisServer()
+  await using follower = await startRedisServer({ args: ['--replicaof', '127.0.0.1', String(server.port)] })
+  await follows(follower)
   const seen = await observe(server.url)
-  await using net = await startNetwork({ replicas: 2, redisUrl: server.url, env })
+  await using net = await startNetwork({ replicas: 2, redisUrl: server.url, env: { ...env, DURABILITY: 'safe' } })
   await everything(net)
   for (const replica of net.replicas) await replica.drain()
   await seen.stop()

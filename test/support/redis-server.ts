@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -72,6 +72,9 @@ async function serverOf(options: RedisServerOptions & { configFile?: string }): 
   const server = await findRedis({ ...userFolders(), allow: ['path', 'private-copy'], log: console.log })
   const dataDir = dir ?? (await mkdtemp(join(tmpdir(), 'throughline-test-redis-')))
   const at = port ?? (await freePort())
+  // a file of its own, empty at first, so that CONFIG REWRITE works and a restart keeps whose replica it is
+  const conf = configFile ?? join(dataDir, 'redis.conf')
+  await appendFile(conf, '')
   const start = (): Promise<Kept> =>
     keep('redis-keeper', {
       server,
@@ -79,7 +82,7 @@ async function serverOf(options: RedisServerOptions & { configFile?: string }): 
       dataDir,
       args: [...tlsArgs(at, tls), ...args],
       restart: false,
-      ...(configFile !== undefined && { configFile }),
+      configFile: conf,
     })
   const connect: RedisOptions = {
     port: at,
@@ -273,7 +276,10 @@ export async function startRedisSentinels({
   try {
     const [first, ...others] = servers
     for (const replica of others) {
-      await ask(replica, (client) => client.call('REPLICAOF', '127.0.0.1', first!.port))
+      await ask(replica, async (client) => {
+        await client.call('REPLICAOF', '127.0.0.1', first!.port)
+        await client.config('REWRITE')
+      })
       await follows(replica)
     }
     sentinels = await startAll(
