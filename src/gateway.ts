@@ -29,7 +29,7 @@ import { helixSurface } from './surfaces/helix/chat.js'
 import { helixDoor } from './surfaces/helix/socket.js'
 import { startSweeper } from './surfaces/clock/sweeper.js'
 import { docsSurface } from './surfaces/docs/router.js'
-import { httpApp } from './surfaces/http/app.js'
+import { httpApp, routesOf } from './surfaces/http/app.js'
 import { openApiDocument } from './surfaces/http/openapi.js'
 import { httpServer } from './surfaces/http/server.js'
 import { nativeDescription } from './surfaces/native/document.js'
@@ -44,6 +44,8 @@ export interface Gateway {
   replica: string
   port: number
   opsPort: number
+  /** Every HTTP route of clients, such as `GET /api/v1/sessions/:session`: so that a test can leave none out. */
+  routes: string[]
   /** Leaves in order, within `DRAIN_MS`, then closes. */
   drain(): Promise<void>
   /** Closes everything at once. */
@@ -163,12 +165,13 @@ export async function startGateway(config: Config, log: Logger, version: string)
       core,
       tokens: signer,
     }
-    const app = httpApp(http, [
+    const doors = [
       { path: '/', router: docsSurface(openApiDocument(version, [nativeDescription])) },
       { path: '/api/v1', router: helixSurface({ ...http, pool: config.helix.pool }) },
       { path: '/api/v1', router: nativeSurface(http) },
       { path: '/v1', router: openAiSurface(http) },
-    ])
+    ]
+    const app = httpApp(http, doors)
     const server = httpServer(app, config.http.connections)
     server.on('request', (_req, res) => {
       streams++
@@ -256,6 +259,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
     return {
       replica: config.replica,
       ...address,
+      routes: routesOf(app, doors),
       close,
       async drain() {
         await drain(

@@ -53,7 +53,7 @@ test('an address that others can reach is refused until clients and agents both 
     expect(http).toMatchObject({ host: '127.0.0.1', keyless: true })
     expect(http.keylessBecause).toContain(`${side} need no key`)
   }
-  const enough = [
+  const enough: Record<string, string>[] = [
     { ...clients, ...agents },
     { ...jwt, ...agents },
     { KEY_STORE: 'on' },

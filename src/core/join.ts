@@ -35,7 +35,7 @@ export async function join(
     []
 
   // an older connection of this agent on this replica hands over before its successor attaches
-  for (const old of links.ofAgent(link.agent, link.pool)) {
+  for (const old of links.namesakes(link)) {
     old.leaving = true
     await old.link.settle?.()
     for (const it of [...old.holds.values()]) drop(old, it)

@@ -11,6 +11,11 @@ export interface AgentLink {
   readonly since: number
   /** The pool the agent joined, or null when it serves named sessions only. */
   readonly pool: string | null
+  /**
+   * Within what an agent of named sessions has its id for itself: what its key or token opens. '' for agents of a pool, where
+   * that is the pool. Only a namesake of the same realm is superseded, else any agent could push another's out.
+   */
+  readonly realm: string
   /** Whether the agent says of each turn that it has arrived; where it does not, sending is all that can be done. */
   readonly confirms: boolean
   /** The connection is being closed: what it says is still heard, what it is told may not arrive. */

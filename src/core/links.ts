@@ -73,6 +73,11 @@ export class Links {
     return this.all.filter((station) => station.link.agent === agent && station.link.pool === pool)
   }
 
+  /** Stations of the same agent by what it may do, such as an older connection of it. */
+  namesakes({ agent, pool, realm }: Pick<AgentLink, 'agent' | 'pool' | 'realm'>): Station[] {
+    return this.ofAgent(agent, pool).filter((station) => station.link.realm === realm)
+  }
+
   get leases(): number {
     return this.all.reduce((sum, station) => sum + station.holds.size, 0)
   }

@@ -15,6 +15,8 @@ export interface Replica {
   id: string
   url: string
   opsUrl: string
+  /** Every HTTP route of clients; in-process replicas only. */
+  routes: string[]
   /** Log lines so far. */
   logs: Record<string, unknown>[]
   /** SIGTERM; resolves with the exit code. In-process replicas drain and give 0. */
@@ -127,6 +129,7 @@ async function localReplica(id: string, env: Record<string, string>, stops: (() 
     id,
     url: `http://127.0.0.1:${gateway.port}`,
     opsUrl: `http://127.0.0.1:${gateway.opsPort}`,
+    routes: gateway.routes,
     logs,
     async drain() {
       await gateway.drain()
@@ -180,6 +183,7 @@ async function processReplica(
     id,
     url: `http://127.0.0.1:${env['PORT']}`,
     opsUrl,
+    routes: [],
     logs,
     drain: () => end('SIGTERM'),
     kill9: async () => void (await end('SIGKILL')),

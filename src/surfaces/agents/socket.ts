@@ -34,11 +34,15 @@ const NOTICES: Record<Parameters<AgentLink['close']>[0], NoticeMessage | null> =
 }
 
 /** A Socket.IO connection as core sees an agent. */
-export function socketLink(socket: AgentSocket, agent: string, pool: string | null, since: number): AgentLink {
+export function socketLink(
+  socket: AgentSocket,
+  { agent, pool, since, realm }: Pick<AgentLink, 'agent' | 'pool' | 'since' | 'realm'>,
+): AgentLink {
   return {
     agent,
     pool,
     since,
+    realm,
     connection: socket.id,
     transport: 'socket.io',
     confirms: true,

@@ -47,6 +47,7 @@ export class HelixLink implements AgentLink {
   readonly pool: string | null
   readonly connection: string
   readonly since: number
+  readonly realm: string
   readonly transport = 'helix'
   ending = false
   readonly confirms = false
@@ -81,6 +82,7 @@ export class HelixLink implements AgentLink {
     this.pool = self.pool
     this.connection = self.connection
     this.since = self.since
+    this.realm = self.pool === null ? self.agent : '' // it is named after its session
   }
 
   /** Takes up what the agent had in hand, then hears what it says; before this its frames wait. */
