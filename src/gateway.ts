@@ -11,6 +11,7 @@ import { buildCore } from './core/build.js'
 import { PoolWatch } from './core/claim.js'
 import { drain } from './core/drain.js'
 import { Links } from './core/links.js'
+import { hearOrders } from './core/orders.js'
 import { SILENT } from './core/outbound.js'
 import type { Parts } from './core/parts.js'
 import { RedisClock } from './core/redis-clock.js'
@@ -42,6 +43,8 @@ export interface Gateway {
   replica: string
   port: number
   opsPort: number
+  /** Aborts when an operator has asked this replica to leave. */
+  asked: AbortSignal
   /** Leaves in order, within `DRAIN_MS`, then closes. */
   drain(): Promise<void>
   /** Closes everything at once. */
@@ -180,11 +183,16 @@ export async function startGateway(config: Config, log: Logger, version: string)
       observe,
     )
     closers.push(() => sweeper.stop())
+    const asked = new AbortController()
     const tellAudit = auditTeller(parts, () => commands.status === 'end')
+    const replica = startReplica(parts, links, viewers, judge, state, startedAt, {
+      look: tellAudit,
+      askedToLeave: () => asked.abort(),
+    })
     await patiently(async () => {
       await store.bus.listen(store.keys.auditWake, { message: tellAudit, look: tellAudit })
+      await hearOrders(parts, links, replica.beat)
     })
-    const replica = startReplica(parts, links, viewers, judge, state, startedAt, tellAudit)
     closers.push(() => store.replicas.leave(config.replica).catch(() => {})) // else it fades by itself
     closers.push(() => replica.stop())
 
@@ -235,9 +243,10 @@ export async function startGateway(config: Config, log: Logger, version: string)
     return {
       replica: config.replica,
       ...address,
+      asked: asked.signal,
       close,
       async drain() {
-        await drain(
+        const leaving = drain(
           parts,
           links,
           state,
@@ -255,6 +264,8 @@ export async function startGateway(config: Config, log: Logger, version: string)
           },
           config.drainMs,
         )
+        void replica.beat().catch(() => {}) // to say so; else the next one does
+        await leaving
         await close()
       },
     }

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { addOperatorCommands } from './cli/operator-commands.js'
 import { version } from './cli/version.js'
 
 const stop = new AbortController()
@@ -178,15 +179,6 @@ program
     process.exitCode = await printToken(options.session, options.use, options.hours * 3600_000)
   })
 
-program
-  .command('audit')
-  .description('what operators did, newest first')
-  .option('--limit <n>', 'entries to show', (text) => within(text, 1, 1000), 50)
-  .option('--before <id>', 'go on after this entry')
-  .option('--json', 'one entry a line, as JSON')
-  .action(async (options: { limit: number; before?: string; json?: boolean }) => {
-    const { showAudit } = await import('./cli/audit.js')
-    process.exitCode = await showAudit(options)
-  })
+addOperatorCommands(program, (code) => (process.exitCode = code))
 
 await program.parseAsync()

@@ -36,5 +36,5 @@ export interface AgentLink {
   /** Connect elsewhere; this replica is leaving. */
   move(): void
   /** Ends the connection so that the agent connects again, unless it was superseded. */
-  close(why: 'unaccepted' | 'superseded' | 'drain'): void
+  close(why: 'unaccepted' | 'superseded' | 'drain' | 'operator'): void
 }

@@ -27,7 +27,7 @@ export interface HelixSettings {
 }
 
 /** WebSocket close codes (RFC 6455): go elsewhere; this one is replaced. */
-const CLOSE = { drain: 1012, unaccepted: 1011, superseded: 1008 } as const
+const CLOSE = { drain: 1012, unaccepted: 1011, superseded: 1008, operator: 1012 } as const
 /** Above so many bytes that wait for Redis the socket is not read. */
 const PAUSE_BYTES = 16 * 1024 * 1024
 /** Longest wait for a peer's answer to a close, ms. */
@@ -155,7 +155,7 @@ export class HelixLink implements AgentLink {
   }
 
   /** What is on its way here is heard until the agent answers the close: it will not say it again elsewhere. */
-  close(why: 'unaccepted' | 'superseded' | 'drain'): void {
+  close(why: keyof typeof CLOSE): void {
     this.ending = true
     this.#socket.close(CLOSE[why], why)
     setTimeout(() => this.#socket.terminate(), CLOSE_MS).unref() // a peer that is gone answers no close
