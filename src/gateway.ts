@@ -13,6 +13,7 @@ import { buildCore } from './core/build.js'
 import { PoolWatch } from './core/claim.js'
 import { drain } from './core/drain.js'
 import { Links } from './core/links.js'
+import { hearOrders } from './core/orders.js'
 import { SILENT } from './core/outbound.js'
 import type { Parts } from './core/parts.js'
 import { RedisClock } from './core/redis-clock.js'
@@ -46,6 +47,8 @@ export interface Gateway {
   opsPort: number
   /** Every HTTP route of clients, such as `GET /api/v1/sessions/:session`: so that a test can leave none out. */
   routes: string[]
+  /** Aborts when an operator has asked this replica to leave. */
+  asked: AbortSignal
   /** Leaves in order, within `DRAIN_MS`, then closes. */
   drain(): Promise<void>
   /** Closes everything at once. */
@@ -208,11 +211,16 @@ export async function startGateway(config: Config, log: Logger, version: string)
       observe,
     )
     closers.push(() => sweeper.stop())
+    const asked = new AbortController()
     const tellAudit = auditTeller(parts, () => commands.status === 'end')
+    const replica = startReplica(parts, links, viewers, judge, state, startedAt, {
+      look: tellAudit,
+      askedToLeave: () => asked.abort(),
+    })
     await patiently(async () => {
       await store.bus.listen(store.keys.auditWake, { message: tellAudit, look: tellAudit })
+      await hearOrders(parts, links, replica.beat)
     })
-    const replica = startReplica(parts, links, viewers, judge, state, startedAt, tellAudit)
     closers.push(() => store.replicas.leave(config.replica).catch(() => {})) // else it fades by itself
     closers.push(() => replica.stop())
 
@@ -260,9 +268,10 @@ export async function startGateway(config: Config, log: Logger, version: string)
       replica: config.replica,
       ...address,
       routes: routesOf(app, doors),
+      asked: asked.signal,
       close,
       async drain() {
-        await drain(
+        const leaving = drain(
           parts,
           links,
           state,
@@ -280,6 +289,8 @@ export async function startGateway(config: Config, log: Logger, version: string)
           },
           config.drainMs,
         )
+        void replica.beat().catch(() => {}) // to say so; else the next one does
+        await leaving
         await close()
       },
     }

@@ -20,7 +20,8 @@ import { foldLog } from './seal.js'
 export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<number | undefined> {
   const { store, settings, clock, observe } = parts
   const interaction = newInteractionId(it.session)
-  await store.deadlines.look(interaction, clock.now() + LOOK_SOON_MS) // the deadline first, as in submit
+  const now = clock.now()
+  await store.deadlines.enlist(interaction, now + LOOK_SOON_MS, now) // the deadline first, as in submit
   const answer = await store.sessions.begin({
     interaction,
     session: it.session,

@@ -41,5 +41,5 @@ export interface AgentLink {
   /** Connect elsewhere; this replica is leaving. */
   move(): void
   /** Ends the connection so that the agent connects again, unless it was superseded or its key is no longer good. */
-  close(why: 'unaccepted' | 'superseded' | 'drain' | 'revoked' | 'expired'): void
+  close(why: 'unaccepted' | 'superseded' | 'drain' | 'revoked' | 'expired' | 'operator'): void
 }

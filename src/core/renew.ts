@@ -1,7 +1,7 @@
 import { drop } from './deliver.js'
-import { announce } from './join.js'
 import type { Hold, Links, Station } from './links.js'
 import type { Parts } from './parts.js'
+import { announce, moveOn } from './presence.js'
 
 /** Renewals under way at a time. */
 const AT_ONCE = 64
@@ -14,6 +14,7 @@ export async function renewAll(parts: Parts, links: Links): Promise<void> {
   const due: [Station, Hold][] = []
   for (const station of links.all) {
     await announce(parts, station, 'stays')
+    moveOn(station)
     for (const it of station.holds.values()) due.push([station, it])
     station.pull()
   }

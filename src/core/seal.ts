@@ -28,14 +28,14 @@ export async function seal(
     await outbound.turnEnded(stored)
   const answer = await store.turns.seal(id, turn.entries)
   if (answer === 'running') return
-  await store.deadlines.drop(id)
-  if (stored && answer === 'ok')
-    observe.turnEnded({
-      session: stored.session,
-      interaction: id,
-      request: stored.request,
-      pool: stored.pool,
-      status: stored.status,
-      reason: stored.error?.code ?? stored.stopReason ?? 'none',
-    })
+  if (!stored || answer !== 'ok') return store.deadlines.drop(id)
+  await store.deadlines.settle(id, stored.endedAt)
+  observe.turnEnded({
+    session: stored.session,
+    interaction: id,
+    request: stored.request,
+    pool: stored.pool,
+    status: stored.status,
+    reason: stored.error?.code ?? stored.stopReason ?? 'none',
+  })
 }

@@ -32,9 +32,11 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
     })
   }
   // the deadline first: a crash in between leaves a line that the sweep finds idle
-  await store.deadlines.look(
+  const now = clock.now()
+  await store.deadlines.enlist(
     ids.interaction,
-    clock.now() + Math.min(LOOK_SOON_MS, policy.agentWaitMs, policy.staleAfterMs),
+    now + Math.min(LOOK_SOON_MS, policy.agentWaitMs, policy.staleAfterMs),
+    now,
   )
   const answer = await store.sessions.submit({
     interaction: ids.interaction,

@@ -88,7 +88,7 @@ export class ApiKeys {
 
   /** Notes the day on which a key was used, unless it is gone by now. */
   async used(id: string, day: string): Promise<void> {
-    await this.#scripts.over('used', [this.#keys.apiKey(id)], [day])
+    await this.#scripts.ofPool('used', [this.#keys.apiKey(id)], [day])
   }
 
   /** Hears of revocations on all replicas; `look`: some may have been missed. Dispose to stop. */

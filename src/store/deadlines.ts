@@ -2,9 +2,12 @@ import { sessionOf, type InteractionId } from '../protocol/ids.js'
 import { DEADLINE_SHARDS, type Keys } from './keys.js'
 import type { Database } from './redis.js'
 
+/** Ended turns that are listed per shard; the oldest go first. */
+const MOST_ENDED = 1000
+
 /**
  * What must be looked at, by when (ms of Redis time). Every interaction that is not sealed stands here; a line too much
- * is found idle by the sweep and removed.
+ * is found idle by the sweep and removed. Beside it, in the same slots, what `overview.ts` reads.
  */
 export class DeadlineIndex {
   readonly #db: Database
@@ -28,6 +31,35 @@ export class DeadlineIndex {
     })
   }
 
+  /** A new turn: when to look at it, and that its session is active. */
+  async enlist(id: InteractionId, atMs: number, nowMs: number): Promise<void> {
+    const [due, recent] = [this.#shardOf(id), this.#recentOf(id)]
+    await this.#db.run((redis) =>
+      redis
+        .multi()
+        .zadd(due, atMs, id)
+        .pexpire(due, this.#ttlMs)
+        .zadd(recent, nowMs, sessionOf(id))
+        .pexpire(recent, this.#ttlMs)
+        .exec(),
+    )
+  }
+
+  /** A turn has ended and nothing is left to do for it. */
+  async settle(id: InteractionId, endedAtMs: number): Promise<void> {
+    const ended = this.#keys.ended(this.#keys.deadlineShard(sessionOf(id)))
+    await this.#db.run((redis) =>
+      redis
+        .multi()
+        .zrem(this.#shardOf(id), id)
+        .zadd(this.#recentOf(id), 'XX', 'GT', endedAtMs, sessionOf(id))
+        .zadd(ended, endedAtMs, id)
+        .zremrangebyrank(ended, 0, -MOST_ENDED - 1)
+        .pexpire(ended, this.#ttlMs)
+        .exec(),
+    )
+  }
+
   async drop(id: InteractionId): Promise<void> {
     await this.#db.run((redis) => redis.zrem(this.#shardOf(id), id))
   }
@@ -41,6 +73,10 @@ export class DeadlineIndex {
 
   get shards(): number[] {
     return Array.from({ length: DEADLINE_SHARDS }, (_, shard) => shard)
+  }
+
+  #recentOf(id: InteractionId): string {
+    return this.#keys.recent(this.#keys.deadlineShard(sessionOf(id)))
   }
 
   #shardOf(id: InteractionId): string {

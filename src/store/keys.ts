@@ -39,6 +39,9 @@ export function keysOf(prefix: string) {
     thread: (pool: string, thread: string) => `${prefix}thread:${digest(`${pool}\n${thread}`)}`,
     deadlines: (shard: number) => `${prefix}{deadlines:${shard}}:due`,
     deadlineShard: (session: SessionId) => Number.parseInt(digest(session).slice(0, 4), 16) % DEADLINE_SHARDS,
+    /** All sessions by their last activity, and turns that have ended, in the shards of the deadlines. */
+    recent: (shard: number) => `${prefix}{deadlines:${shard}}:sessions`,
+    ended: (shard: number) => `${prefix}{deadlines:${shard}}:ended`,
     sweep: `${prefix}sweep`,
     sweepLock: `${prefix}sweep:lock`,
     /** What operators did. */
@@ -52,6 +55,8 @@ export function keysOf(prefix: string) {
     replicas: `${prefix}replicas`,
     /** Channel: a replica hears itself here, so it knows that the bus delivers. */
     probe: (replica: string) => `${prefix}{probe:${replica}}`,
+    /** Channel: an operator asks something of this replica. */
+    replicaWake: (replica: string) => `${prefix}{replica:${replica}}:wake`,
     /** Channel prefix of the Socket.IO adapter. */
     sockets: `${prefix}sockets`,
 

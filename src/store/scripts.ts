@@ -22,8 +22,8 @@ const SESSION_SCRIPTS = [
   'forget',
   'describe',
 ] as const
-/** Scripts of no session, and how many keys each declares. */
-const OTHER_SCRIPTS = { pend: 4, claim: 4, present: 2, used: 1 } as const
+/** Scripts of a pool, and of an API key (`used`), and how many keys each declares. */
+const POOL_SCRIPTS = { pend: 4, claim: 4, present: 2, used: 1 } as const
 export type ScriptName = (typeof SESSION_SCRIPTS)[number]
 
 type Answer = (string | number)[]
@@ -47,7 +47,7 @@ export class Scripts {
     const prelude = lua('_prelude')
     for (const name of SESSION_SCRIPTS)
       connection.defineCommand(command(name), { numberOfKeys: 1, lua: `${prelude}\n${lua(name)}` })
-    for (const [name, numberOfKeys] of Object.entries(OTHER_SCRIPTS))
+    for (const [name, numberOfKeys] of Object.entries(POOL_SCRIPTS))
       connection.defineCommand(command(name), { numberOfKeys, lua: lua(name) })
   }
 
@@ -64,7 +64,7 @@ export class Scripts {
   }
 
   /** Runs a script of a pool, or of an API key. */
-  over(name: keyof typeof OTHER_SCRIPTS, keys: string[], args: (string | number)[]): Promise<Answer> {
+  ofPool(name: keyof typeof POOL_SCRIPTS, keys: string[], args: (string | number)[]): Promise<Answer> {
     return this.#db.run((redis) => (redis as unknown as Record<string, Command>)[command(name)]!(...keys, ...args))
   }
 }

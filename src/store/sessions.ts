@@ -1,5 +1,6 @@
 import type { InteractionId, SessionId } from '../protocol/ids.js'
 import type { Keys } from './keys.js'
+import { newestFirst } from './newest-first.js'
 import type { Database } from './redis.js'
 import type { Scripts } from './scripts.js'
 
@@ -81,9 +82,18 @@ export class Sessions {
     const { id, owner, pool, title, metadata, note = '', webhook = '', nowMs } = session
     const key = this.#keys.session(id)
     const listing = this.#keys.ownerSessions(owner)
+    const recent = this.#keys.recent(this.#keys.deadlineShard(id))
+    // the listings first: a crash in between leaves lines that whoever reads them finds empty
     await this.#db.run((redis) =>
-      // the listing first: a crash in between leaves a line that `list` finds empty
-      redis.multi().zadd(listing, 'NX', nowMs, id).pexpire(listing, this.#ttlMs).exec(),
+      Promise.all([
+        redis.multi().zadd(listing, 'NX', nowMs, id).pexpire(listing, this.#ttlMs).exec(),
+        redis
+          .multi()
+          .zadd(recent, 'NX', nowMs, id)
+          .zremrangebyscore(recent, '-inf', nowMs - 2 * this.#ttlMs) // a turn may keep its session longer than the TTL
+          .pexpire(recent, this.#ttlMs)
+          .exec(),
+      ]),
     )
     await this.#db.run((redis) =>
       redis
@@ -108,21 +118,16 @@ export class Sessions {
 
   /** Ids of an owner's sessions, newest first, after the one that `before` names as `<created, ms>.<id>`. */
   async list(owner: string, limit: number, before?: string): Promise<{ id: SessionId; createdAt: number }[]> {
-    const key = this.#keys.ownerSessions(owner)
-    const [score = '+inf', last = ''] = before?.split('.') ?? []
-    // sessions of the same millisecond stand in order of their ids: the page may begin among them
-    const same = before === undefined ? 0 : await this.#db.run((redis) => redis.zcount(key, score, score))
-    const rows = await this.#db.run((redis) =>
-      redis.zrevrangebyscore(key, score, '-inf', 'WITHSCORES', 'LIMIT', 0, limit + same),
-    )
-    const found: { id: SessionId; createdAt: number }[] = []
-    const flat = rows.flat().map(String)
-    for (let i = 0; i < flat.length; i += 2) found.push({ id: flat[i] as SessionId, createdAt: Number(flat[i + 1]) })
-    return found.filter(({ id, createdAt }) => String(createdAt) !== score || id < last).slice(0, limit)
+    const page = await newestFirst<SessionId>(this.#db, this.#keys.ownerSessions(owner), limit, before)
+    return page.map(({ id, at }) => ({ id, createdAt: at }))
   }
 
+  /** Takes a session out of the listings: its owner's, and that of all. */
   async unlist(owner: string, id: SessionId): Promise<void> {
-    await this.#db.run((redis) => redis.zrem(this.#keys.ownerSessions(owner), id))
+    const recent = this.#keys.recent(this.#keys.deadlineShard(id))
+    await this.#db.run((redis) =>
+      Promise.all([redis.zrem(this.#keys.ownerSessions(owner), id), redis.zrem(recent, id)]),
+    )
   }
 
   async submit(message: {

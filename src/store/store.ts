@@ -7,6 +7,7 @@ import { Leases } from './leases.js'
 import { Log } from './log.js'
 import { OnceIndex } from './once.js'
 import { Overheard } from './overheard.js'
+import { Overview } from './overview.js'
 import { Pools } from './pools.js'
 import { Database, type Connection } from './redis.js'
 import { Replicas } from './replicas.js'
@@ -40,6 +41,7 @@ export interface Store {
   log: Log
   pools: Pools
   deadlines: DeadlineIndex
+  overview: Overview
   threads: Threads
   overheard: Overheard
   replicas: Replicas
@@ -75,6 +77,7 @@ export function openStore(
     log: new Log(db, scripts, keys, { maxEvents: settings.maxLogEvents, maxBytes: settings.maxLogBytes }),
     pools: new Pools(db, scripts, keys, settings.sessionTtlMs, settings.leaseTtlMs * 2),
     deadlines: new DeadlineIndex(db, keys, settings.sessionTtlMs),
+    overview: new Overview(db, keys),
     threads: new Threads(db, keys, settings.sessionTtlMs),
     overheard: new Overheard(db, keys, settings.sessionTtlMs),
     replicas: new Replicas(db, keys, settings.replicaTtlMs),

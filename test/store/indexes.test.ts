@@ -1,6 +1,7 @@
 import { newInteractionId, newSessionId } from '../../src/core/mint.js'
 import { DEADLINE_SHARDS } from '../../src/store/keys.js'
-import { openTestStore, type TestStore } from './open.js'
+import { byNewest, cursorOf } from '../../src/store/newest-first.js'
+import { openTestStore, SETTINGS, type TestStore } from './open.js'
 
 let store: TestStore
 beforeEach(async () => void (store = await openTestStore()))
@@ -80,6 +81,53 @@ describe('deadlines', () => {
     await store.deadlines.look(interaction, 100, 'sooner')
     expect(await due(100)).toEqual([interaction])
     expect(await store.immortal()).toEqual([])
+  })
+
+  test('all sessions are listed by their last activity, page by page, over all owners and shards', async () => {
+    const made = Array.from({ length: 40 }, (_, i) => ({ ...ids(), owner: `o${i % 3}`, at: 1000 + Math.floor(i / 2) }))
+    for (const { session, owner, at } of made)
+      await store.sessions.create({ id: session, owner, pool: 'coder', title: '', metadata: {}, nowMs: at })
+    const page = await store.overview.sessions(7)
+    const all = [...page]
+    for (let last = page; last.length === 7;) {
+      last = await store.overview.sessions(7, cursorOf(last.at(-1)!))
+      all.push(...last)
+    }
+    expect(all).toEqual(made.map(({ session, at }) => ({ id: session, at })).sort(byNewest))
+
+    const active = made[3]!
+    await store.deadlines.enlist(active.interaction, 0, 5000)
+    expect(await store.overview.sessions(1)).toEqual([{ id: active.session, at: 5000 }])
+    await store.deadlines.settle(active.interaction, 4000) // it has heard of something later
+    expect(await store.overview.sessions(1)).toEqual([{ id: active.session, at: 5000 }])
+    await store.sessions.unlist(active.owner, active.session)
+    await store.deadlines.settle(active.interaction, 9000)
+    expect((await store.overview.sessions(100)).map(({ id }) => id)).not.toContain(active.session)
+    expect(await store.immortal()).toEqual([])
+  })
+
+  test('a turn is in flight until it is settled, then among the ended, of which a shard keeps a thousand', async () => {
+    const { interaction, session } = ids()
+    await store.deadlines.enlist(interaction, 700, 100)
+    expect(await store.overview.inFlight()).toEqual({ turns: [{ id: interaction, lookAt: 700 }], all: true })
+    expect(await store.overview.lookAt(interaction)).toBe(700)
+    await store.deadlines.settle(interaction, 900)
+    expect(await store.overview.inFlight()).toEqual({ turns: [], all: true })
+    expect(await store.overview.ended(10)).toEqual([{ id: interaction, at: 900 }])
+    for (let i = 0; i < 1000; i++) await store.deadlines.settle(newInteractionId(session), 1000 + i)
+    expect((await store.overview.ended(2000)).map(({ at }) => at)).toEqual(
+      Array.from({ length: 1000 }, (_, i) => 1999 - i),
+    )
+    expect(await store.immortal()).toEqual([])
+  })
+
+  test('sessions that nobody can still have are trimmed as new ones come', async () => {
+    const session = newSessionId()
+    const key = store.keys.recent(store.keys.deadlineShard(session))
+    await store.redis.zadd(key, 1, 'ses_old')
+    const nowMs = 1 + 2 * SETTINGS.sessionTtlMs
+    await store.sessions.create({ id: session, owner: 'o', pool: '', title: '', metadata: {}, nowMs })
+    expect(await store.redis.zrange(key, '0', '-1')).toEqual([session])
   })
 
   test('sessions spread over all shards, each always to the same', () => {
