@@ -85,10 +85,22 @@ async function submit(store: Store, session: SessionId): Promise<InteractionId> 
 async function begin(store: Store, session: SessionId): Promise<RequestId> {
   await create(store, session)
   await submit(store, session)
-  const by = { agent: 'agent-1', connection: newName('c'), replica: 'replica-1', transport: 'socket.io' }
+  const by = {
+    agent: 'agent-1',
+    connection: newName('c'),
+    replica: 'replica-1',
+    transport: 'socket.io',
+    since: Date.now(),
+  }
   const lease = await store.leases.attach(session, by, { incarnation: newName('i') })
   if (lease.word !== 'ok') throw new Error(lease.word)
-  const how = { epoch: lease.epoch, holding: '' as const, maxAttempts: 3, onAgentLoss: 'fail' as const, agent: 'agent-1' }
+  const how = {
+    epoch: lease.epoch,
+    holding: '' as const,
+    maxAttempts: 3,
+    onAgentLoss: 'fail' as const,
+    agent: 'agent-1',
+  }
   const turn = await store.turns.dispatch(session, how)
   if (turn.word !== 'turn') throw new Error(turn.word)
   return turn.request
@@ -125,5 +137,4 @@ export function memoryLines({ idleSession, activeTurn, waitingMessage, event }: 
   ]
 }
 
-if (process.argv[1] === new URL(import.meta.url).pathname)
-  console.log(memoryLines(await measureMemory()).join('\n'))
+if (process.argv[1] === new URL(import.meta.url).pathname) console.log(memoryLines(await measureMemory()).join('\n'))

@@ -93,7 +93,7 @@ const webhookSecrets = list.pipe(
 const httpUrl = z.string().refine((value) => value === '' || isHttpUrl(value), 'must be an http:// or https:// URL')
 
 const jwksUrl = httpUrl.refine(
-  (value) => !URL.canParse(value) || value.startsWith('https:') || isLoopback(new URL(value).hostname),
+  (value) => !isHttpUrl(value) || value.startsWith('https:') || isLoopback(new URL(value).hostname),
   'must be https://: whoever answers it decides who is let in (http:// for this machine only)',
 )
 /** A file, read at start; '' names none. */

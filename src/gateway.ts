@@ -14,6 +14,7 @@ import { buildCore } from './core/build.js'
 import { PoolWatch } from './core/claim.js'
 import { drain } from './core/drain.js'
 import { Links } from './core/links.js'
+import { hearOrders } from './core/orders.js'
 import { SILENT } from './core/outbound.js'
 import type { Parts } from './core/parts.js'
 import { Places } from './core/places.js'
@@ -39,7 +40,7 @@ import { helixDoor, SYNC_PATH } from './surfaces/helix/socket.js'
 import { startSweeper } from './surfaces/clock/sweeper.js'
 import { docsSurface } from './surfaces/docs/router.js'
 import { addressOf, netOf } from './surfaces/http/address.js'
-import { httpApp } from './surfaces/http/app.js'
+import { httpApp, routesOf } from './surfaces/http/app.js'
 import { openApiDocument } from './surfaces/http/openapi.js'
 import type { HttpParts } from './surfaces/http/parts.js'
 import { httpServer } from './surfaces/http/server.js'
@@ -56,6 +57,10 @@ export interface Gateway {
   replica: string
   port: number
   opsPort: number
+  /** Every HTTP route of clients, such as `GET /api/v1/sessions/:session`: so that a test can leave none out. */
+  routes: string[]
+  /** Aborts when an operator has asked this replica to leave. */
+  asked: AbortSignal
   /** Leaves in order, within `DRAIN_MS`, then closes. */
   drain(): Promise<void>
   /** Closes everything at once. */
@@ -234,12 +239,13 @@ export async function startGateway(config: Config, log: Logger, version: string)
       core,
       tokens: signer,
     }
-    const app = httpApp(http, [
+    const doors = [
       { path: '/', router: docsSurface(openApiDocument(version, [nativeDescription])) },
       { path: '/api/v1', router: helixSurface({ ...http, pool: config.helix.pool }) },
       { path: '/api/v1', router: nativeSurface(http) },
       { path: '/v1', router: openAiSurface(http) },
-    ])
+    ]
+    const app = httpApp(http, doors)
     const server = httpServer(app, config.http.connections)
     server.on('request', (_req, res) => {
       streams++
@@ -279,12 +285,17 @@ export async function startGateway(config: Config, log: Logger, version: string)
       observe,
     )
     closers.push(() => sweeper.stop())
+    const asked = new AbortController()
     const tellAudit = auditTeller(parts, () => commands.status === 'end')
+    const replica = startReplica(parts, links, viewers, judge, state, startedAt, {
+      look: tellAudit,
+      askedToLeave: () => asked.abort(),
+    })
     await patiently(async () => {
       await store.bus.listen(store.keys.auditWake, { message: tellAudit, look: tellAudit })
+      await hearOrders(parts, links, replica.beat)
     })
     queues.push({ queue: 'sweep', counts: sweeper.counts })
-    const replica = startReplica(parts, links, viewers, judge, state, startedAt, tellAudit)
     closers.push(() => store.replicas.leave(config.replica).catch(() => {})) // else it fades by itself
     closers.push(() => replica.stop())
 
@@ -345,9 +356,11 @@ export async function startGateway(config: Config, log: Logger, version: string)
     return {
       replica: config.replica,
       ...address,
+      routes: routesOf(app, doors),
+      asked: asked.signal,
       close,
       async drain() {
-        await drain(
+        const leaving = drain(
           parts,
           links,
           state,
@@ -365,6 +378,8 @@ export async function startGateway(config: Config, log: Logger, version: string)
           },
           config.drainMs,
         )
+        void replica.beat().catch(() => {}) // to say so; else the next one does
+        await leaving
         await close()
       },
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import type { NewKey } from './cli/keys.js'
+import { addOperatorCommands } from './cli/operator-commands.js'
 import { version } from './cli/version.js'
 
 const stop = new AbortController()
@@ -179,50 +179,6 @@ program
     process.exitCode = await printToken(options.session, options.use, options.hours * 3600_000)
   })
 
-const keys = program.command('keys').description('stored API keys of clients and agents (replicas: KEY_STORE=on)')
-
-keys
-  .command('create')
-  .description('make a key and print it, this once')
-  .option('--owner <name>', 'a key of clients: whose sessions it opens')
-  .option('--pool <name>', 'a key of agents: a pool they may join, * for any; as often as you like', several)
-  .option('--name <text>', 'what people call it', '')
-  .option('--expires <time>', 'when it stops to be good, such as 30m, 12h or 90d', '365d')
-  .option('--json', 'print an object with the key and what is known of it')
-  .option('--as <name>', 'your name, for the audit trail')
-  .action(async (options: NewKey) => {
-    const { createKey } = await import('./cli/keys.js')
-    process.exitCode = await createKey(options)
-  })
-
-keys
-  .command('list')
-  .description('every key, the first to expire first; never a secret')
-  .option('--json', 'one key a line, as JSON')
-  .action(async (options: { json?: boolean }) => {
-    const { listKeys } = await import('./cli/keys.js')
-    process.exitCode = await listKeys(options)
-  })
-
-keys
-  .command('revoke')
-  .description('a key opens nothing any more, and what it holds open is closed')
-  .argument('<id>', 'its id, or the key itself')
-  .option('--as <name>', 'your name, for the audit trail')
-  .action(async (id: string, options: { as?: string }) => {
-    const { revokeKey } = await import('./cli/keys.js')
-    process.exitCode = await revokeKey(id, options)
-  })
-
-program
-  .command('audit')
-  .description('what operators did, newest first')
-  .option('--limit <n>', 'entries to show', (text) => within(text, 1, 1000), 50)
-  .option('--before <id>', 'go on after this entry')
-  .option('--json', 'one entry a line, as JSON')
-  .action(async (options: { limit: number; before?: string; json?: boolean }) => {
-    const { showAudit } = await import('./cli/audit.js')
-    process.exitCode = await showAudit(options)
-  })
+addOperatorCommands(program, (code) => (process.exitCode = code))
 
 await program.parseAsync()

@@ -51,6 +51,12 @@ export const claimedAgentKeyId = (key: string | undefined): string | undefined =
 export const mayJoin = (principal: AgentPrincipal, pool: string): boolean =>
   principal.pools.includes('*') || principal.pools.includes(pool)
 
-/** Whether the agent may serve this session, which is of this pool; undefined: no such session (any more). */
+/**
+ * Whether the agent may serve this session, which is of this pool; undefined: no such session (any more). To whom not every
+ * pool is open such a one is the same as one that is not theirs: else they could ask which there are.
+ */
 export const mayServe = (principal: AgentPrincipal, session: SessionId, pool: string | undefined): boolean =>
-  principal.session === undefined ? pool === undefined || mayJoin(principal, pool) : principal.session === session
+  principal.session === undefined ? mayJoin(principal, pool ?? '') : principal.session === session
+
+/** What an agent's id is its own within, when it joins no pool: what it may serve. */
+export const realmOf = ({ session, pools }: AgentPrincipal): string => session ?? [...pools].sort().join(',')

@@ -2,10 +2,9 @@ import { mintKey } from '../auth/mint-key.js'
 import { readConfig } from '../config.js'
 import { PoolName } from '../protocol/agent-wire.js'
 import { isKeyId, isOwner, keyIdIn, MAX_OWNER, type ApiKey } from '../protocol/api-key.js'
+import { EXIT_USAGE } from './operate.js'
 import { done, operate } from './operator.js'
-
-/** sysexits.h EX_USAGE: the command was not understood. */
-const EXIT_USAGE = 64
+import { table } from './table.js'
 
 const UNITS: Record<string, number> = { m: 60_000, h: 3600_000, d: 24 * 3600_000 }
 /** Every key expires: ten years are the most. */
@@ -72,7 +71,7 @@ export function listKeys({ json }: { json?: boolean }): Promise<number> {
     const keys = await parts.store.apiKeys.list(await parts.store.replicas.now())
     if (json) for (const key of keys) console.log(JSON.stringify(shown(key)))
     else if (keys.length === 0) console.error('There are no stored keys. throughline keys create makes one.')
-    else console.log(tableOf(keys))
+    else console.log(table([HEADING, ...keys.map(rowOf)]))
     return 0
   })
 }
@@ -135,24 +134,8 @@ const shown = ({ id, kind, owner, pools, name, createdAt, expiresAt, usedOn }: A
   usedOn: usedOn || null,
 })
 
-function tableOf(keys: ApiKey[]): string {
-  const rows = keys.map((key) => [
-    key.id,
-    key.kind,
-    key.kind === 'client' ? key.owner : key.pools.join(','),
-    key.name,
-    dayOf(key.createdAt),
-    dayOf(key.expiresAt),
-    key.usedOn || 'never',
-  ])
-  const all = [['id', 'kind', 'owner or pools', 'name', 'created', 'expires', 'last used'], ...rows]
-  const widths = all[0]!.map((_, column) => Math.max(...all.map((row) => row[column]!.length)))
-  return all
-    .map((row) =>
-      row
-        .map((cell, i) => cell.padEnd(widths[i]!))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
-}
+const HEADING = ['KEY', 'KIND', 'OWNER OR POOLS', 'NAME', 'CREATED', 'EXPIRES', 'LAST USED']
+const rowOf = (key: ApiKey) => [
+  ...[key.id, key.kind, key.kind === 'client' ? key.owner : key.pools.join(','), key.name],
+  ...[dayOf(key.createdAt), dayOf(key.expiresAt), key.usedOn],
+]

@@ -7,7 +7,8 @@ import { version } from './version.js'
 export const EXIT_CONFIG = 78
 
 /**
- * One production replica, configured by environment variables alone. Runs until `stop` aborts, then drains; a second
+ * One production replica, configured by environment variables alone. Runs until `stop` aborts or an operator asks it
+ * to leave, then drains; a second
  * abort through `kill` ends it at once. Gives the exit code.
  */
 export async function serve(stop: AbortSignal, kill: AbortSignal): Promise<number> {
@@ -37,7 +38,8 @@ export async function serve(stop: AbortSignal, kill: AbortSignal): Promise<numbe
     )
     return EXIT_CONFIG
   }
-  if (!stop.aborted) await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }))
+  const leave = AbortSignal.any([stop, gateway.asked])
+  if (!leave.aborted) await new Promise((resolve) => leave.addEventListener('abort', resolve, { once: true }))
   const killed = new Promise((resolve) => kill.addEventListener('abort', resolve, { once: true }))
   await Promise.race([gateway.drain(), killed])
   return 0

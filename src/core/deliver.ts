@@ -7,6 +7,7 @@ import { claimantOf } from './link.js'
 import type { Hold, Station } from './links.js'
 import { newName } from './mint.js'
 import type { Parts } from './parts.js'
+import { moveOn } from './presence.js'
 import { nudge } from './nudge.js'
 import { policyOf } from './policy.js'
 import { Writer } from './writer.js'
@@ -84,6 +85,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   const { store, settings, observe } = parts
   // the next turn goes over the agent's next connection
   if (station.link.ending && it.request === '' && !it.begun) return
+  if (station.draining && it.request === '') return handOver(parts, station, it)
   if (await isEarly(parts, it)) return
   const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
   const askedAt = performance.now()
@@ -281,6 +283,18 @@ function end(parts: Parts, station: Station, it: Hold, reason: 'cancelled' | 'en
     it.settling = false
     it.deliver()
   }, SETTLE_MS).unref()
+}
+
+/** The agent takes nothing new: what this session still has to do is for another one of its pool. */
+async function handOver(parts: Parts, station: Station, it: Hold): Promise<void> {
+  const { pool, agent } = station.link
+  if (pool !== null) {
+    const { word, interaction } = await parts.store.leases.release(it.session, it.epoch, 'left')
+    drop(station, it)
+    await parts.store.pools.gaveUp(pool, agent, it.session)
+    if (word === 'ok' && interaction) await nudge(parts, it.session)
+  }
+  moveOn(station)
 }
 
 /** Nothing to do for this session: a pool's agent gives it up, one that serves named sessions keeps it. */

@@ -8,6 +8,7 @@ import { Station, type Links } from './links.js'
 import { newName } from './mint.js'
 import { nudge } from './nudge.js'
 import type { Parts } from './parts.js'
+import { announce, goAbsent } from './presence.js'
 
 export interface Joined {
   station: Station
@@ -35,7 +36,7 @@ export async function join(
     []
 
   // an older connection of this agent on this replica hands over before its successor attaches
-  for (const old of links.ofAgent(link.agent, link.pool)) {
+  for (const old of links.namesakes(link)) {
     if (old.link.since > link.since) continue // this one is older: its welcome took longer
     old.leaving = true
     await old.link.settle?.()
@@ -93,8 +94,9 @@ export async function join(
     links.add(station)
     if (overtaken) link.close('superseded')
     await Promise.all(leases.map((lease) => hold(parts, station, lease.session, lease)))
-    if (overtaken || link.pool === null) return
+    if (overtaken) return
     await announce(parts, station, 'arrives')
+    if (link.pool === null) return
     station.pull = pullsFor(parts, station)
     await pools.add(link.pool)
     station.watching = true
@@ -105,27 +107,6 @@ export async function join(
 }
 
 const isOver = (status: string): boolean => status === 'completed' || status === 'failed' || status === 'cancelled'
-
-/** Says in Redis that the agent is here. Repeated with every renewal. */
-export async function announce(
-  { store, settings, clock }: Parts,
-  station: Station,
-  how: 'arrives' | 'stays',
-): Promise<void> {
-  const { link } = station
-  if (link.pool === null || station.leaving) return
-  await store.pools.present(
-    link.pool,
-    { agent: link.agent, connection: link.connection, how },
-    {
-      replica: settings.replica,
-      transport: link.transport,
-      capacity: station.capacity,
-      busy: station.holds.size,
-    },
-    clock.now(),
-  )
-}
 
 /**
  * An agent connection is gone. Its sessions stay leased for the grace period, in which the agent may come back and go
@@ -159,16 +140,4 @@ export async function part(
     }
   }
   await goAbsent(parts, station, how)
-}
-
-/** An agent takes nothing new from here on: who waits for it waits for any of its pool. What it has in hand goes on. */
-export async function leave(parts: Parts, station: Station): Promise<void> {
-  station.leaving = true
-  await goAbsent(parts, station, 'left')
-}
-
-async function goAbsent({ store }: Pick<Parts, 'store'>, { link }: Station, how: 'lost' | 'left'): Promise<void> {
-  if (link.pool === null) return
-  const was = await store.pools.absent(link.pool, link.agent, link.connection)
-  if (was && how === 'left') await store.pools.giveBack(link.pool, link.agent)
 }

@@ -13,6 +13,11 @@ export interface AgentLink {
   readonly since: number
   /** The pool the agent joined, or null when it serves named sessions only. */
   readonly pool: string | null
+  /**
+   * Within what an agent of named sessions has its id for itself: what its key or token opens. '' for agents of a pool, where
+   * that is the pool. Only a namesake of the same realm is superseded, else any agent could push another's out.
+   */
+  readonly realm: string
   /** Whether the agent says of each turn that it has arrived; where it does not, sending is all that can be done. */
   readonly confirms: boolean
   /** The connection is being closed: what it says is still heard, what it is told may not arrive. */
@@ -38,7 +43,7 @@ export interface AgentLink {
   /** Connect elsewhere; this replica is leaving. */
   move(): void
   /** Ends the connection so that the agent connects again, unless it was superseded or its key is no longer good. */
-  close(why: 'unaccepted' | 'superseded' | 'drain' | 'revoked' | 'expired'): void
+  close(why: 'unaccepted' | 'superseded' | 'drain' | 'revoked' | 'expired' | 'operator'): void
 }
 
 /** A connection as the lease of a session names it. */

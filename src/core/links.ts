@@ -36,6 +36,8 @@ export class Station {
   /** No new sessions: the agent is leaving, or this replica is. */
   leaving = false
   closed = false
+  /** An operator asked it to take nothing new, and to move when what it has in hand is done. */
+  draining = false
   /** Its pool's wake reaches it. */
   watching = false
   /** Fill free places from the pool. */
@@ -46,8 +48,15 @@ export class Station {
     this.capacity = capacity
   }
 
+  /** Whether it has no turn in hand. */
+  get idle(): boolean {
+    return [...this.holds.values()].every((it) => it.request === '' && !it.settling)
+  }
+
   get free(): number {
-    return this.leaving || this.closed || this.link.pool === null ? 0 : Math.max(this.capacity - this.holds.size, 0)
+    return this.leaving || this.draining || this.closed || this.link.pool === null
+      ? 0
+      : Math.max(this.capacity - this.holds.size, 0)
   }
 }
 
@@ -80,6 +89,11 @@ export class Links {
     let running = 0
     for (const { holds } of this.#stations) for (const { request } of holds.values()) if (request !== '') running++
     return running
+  }
+
+  /** Stations of the same agent by what it may do, such as an older connection of it. */
+  namesakes({ agent, pool, realm }: Pick<AgentLink, 'agent' | 'pool' | 'realm'>): Station[] {
+    return this.ofAgent(agent, pool).filter((station) => station.link.realm === realm)
   }
 
   get leases(): number {

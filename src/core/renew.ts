@@ -1,8 +1,8 @@
 import { overtaken } from './deliver.js'
-import { announce } from './join.js'
 import { claimantOf } from './link.js'
 import type { Hold, Links, Station } from './links.js'
 import type { Parts } from './parts.js'
+import { announce, moveOn } from './presence.js'
 
 /** Renewals under way at a time. */
 const AT_ONCE = 64
@@ -15,6 +15,7 @@ export async function renewAll(parts: Parts, links: Links): Promise<void> {
   const due: [Station, Hold][] = []
   for (const station of links.all) {
     await announce(parts, station, 'stays')
+    moveOn(station)
     for (const it of station.holds.values()) due.push([station, it])
     station.pull()
   }

@@ -16,7 +16,8 @@ export interface ReplicaState {
 
 /**
  * What a replica does by itself: heartbeat, renewal of its leases, and an eye on the sweep: when no sweep has run for
- * three periods, whatever the reason, it sweeps. With each heartbeat it calls `alsoLook`.
+ * three periods, whatever the reason, it sweeps. With each heartbeat it calls `also.look`, and `also.askedToLeave` when an
+ * operator has asked for that.
  */
 export function startReplica(
   parts: Parts,
@@ -25,15 +26,15 @@ export function startReplica(
   judge: Judge,
   state: ReplicaState,
   startedAt: number,
-  alsoLook: () => void,
-): { stop: () => Promise<void> } {
+  also: { look: () => void; askedToLeave: () => void },
+): { beat: () => Promise<void>; stop: () => Promise<void> } {
   const { store, settings, clock, observe } = parts
   const renewEveryMs = Math.max(Math.floor(settings.leaseTtlMs / 3), 100)
 
   async function beat(): Promise<void> {
-    alsoLook()
+    also.look()
     await clock.correct()
-    await store.replicas.beat(
+    const { asked } = await store.replicas.beat(
       {
         id: settings.replica,
         version: settings.version,
@@ -45,6 +46,7 @@ export function startReplica(
       },
       clock.now(),
     )
+    if (asked) also.askedToLeave()
     const { last } = await store.replicas.sweepNotes()
     state.lastSweepAt = last
     if (clock.now() - last <= 3 * settings.sweepEveryMs) return
@@ -60,6 +62,7 @@ export function startReplica(
     every(renewEveryMs, 'renew', () => renewAll(parts, links), observe),
   ]
   return {
+    beat,
     async stop() {
       await Promise.all(loops.map((stop) => stop()))
     },

@@ -1,5 +1,5 @@
 import { ThroughlineError } from '../protocol/errors.js'
-import type { SessionId } from '../protocol/ids.js'
+import type { InteractionId, SessionId } from '../protocol/ids.js'
 import type { StoredSession } from '../store/sessions.js'
 import type { Session, SessionsQuery } from './core.js'
 import type { Parts } from './parts.js'
@@ -107,10 +107,18 @@ async function fits(
 }
 
 export async function deleteSession(parts: Parts, owner: string, id: SessionId): Promise<void> {
-  const session = await ownedSession(parts, owner, id)
-  await parts.store.sessions.unlist(owner, id)
-  const removed = await parts.store.sessions.remove(id)
-  await parts.store.pools.withdraw(session.pool, id, session.agent)
-  if (session.thread) await parts.store.threads.clear(session.pool, session.thread)
-  for (const interaction of removed?.interactions ?? []) await seal(parts, interaction)
+  await removeSession(parts, await ownedSession(parts, owner, id), (interaction) => seal(parts, interaction))
+}
+
+/** Cancels what runs or waits and forgets the session; `settle` is called for each of its turns. */
+export async function removeSession(
+  { store }: Pick<Parts, 'store'>,
+  { id, owner, pool, agent, thread }: StoredSession,
+  settle: (interaction: InteractionId) => Promise<void>,
+): Promise<void> {
+  await store.sessions.unlist(owner, id)
+  const removed = await store.sessions.remove(id)
+  await store.pools.withdraw(pool, id, agent)
+  if (thread) await store.threads.clear(pool, thread)
+  for (const interaction of removed?.interactions ?? []) await settle(interaction)
 }

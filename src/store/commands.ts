@@ -36,6 +36,7 @@ export const COMMANDS = {
   del: [KEY],
   exists: [KEY],
   pexpire: [KEY, '1'],
+  pexpireat: [KEY, '1'],
   pttl: [KEY],
   // strings
   get: [KEY],
@@ -72,6 +73,7 @@ export const COMMANDS = {
   zadd: [KEY, '0', 'm'],
   zcard: [KEY],
   zcount: [KEY, '0', '0'],
+  zmscore: [KEY, 'm'],
   zpopmin: [KEY],
   zrange: [KEY, '0', '0'],
   zrangebyscore: [KEY, '0', '0'],

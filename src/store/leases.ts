@@ -14,6 +14,14 @@ export interface Claimant {
   since: number
 }
 
+/** A lease, and how long it lives without renewal or, when its connection is lost, in any case (ms). */
+export interface StoredLease extends Claimant {
+  epoch: number
+  since: number
+  connected: boolean
+  ttlMs: number
+}
+
 export type AttachAnswer =
   | {
       word: 'ok'
@@ -107,6 +115,24 @@ export class Leases {
   ): Promise<{ word: 'ok' | 'busy' | 'superseded'; interaction: InteractionId | '' }> {
     const [word, interaction] = await this.#scripts.run('release', session, [epoch, how, this.#graceMs])
     return { word: word as 'ok' | 'busy' | 'superseded', interaction: (interaction ?? '') as InteractionId | '' }
+  }
+
+  /** The lease of a session as it stands. */
+  async read(session: SessionId): Promise<StoredLease | undefined> {
+    const [hash, ttlMs] = await this.#db.run((redis) =>
+      Promise.all([redis.hgetall(this.#keys.lease(session)), redis.pttl(this.#keys.lease(session))]),
+    )
+    if (hash['agent'] === undefined) return undefined
+    return {
+      agent: hash['agent'],
+      connection: hash['connection'] ?? '',
+      replica: hash['replica'] ?? '',
+      transport: hash['transport'] ?? '',
+      epoch: Number(hash['epoch'] ?? 0),
+      since: Number(hash['since'] ?? 0),
+      connected: hash['state'] === 'active',
+      ttlMs: Math.max(ttlMs, 0),
+    }
   }
 
   /** Who holds a session. */

@@ -114,11 +114,18 @@ export class Log {
     }
   }
 
+  /** The last event; undefined for a log that is empty or has expired. */
+  async last(id: InteractionId): Promise<LogEvent | undefined> {
+    const rows = await this.#db.run((redis) => redis.xrevrange(this.#keys.log(id), '+', '-', 'COUNT', 1))
+    return (rows as [string, string[]][]).map(toEvent)[0]
+  }
+
   /** At most `limit` events after number `after`. */
   async read(id: InteractionId, after: number, limit = PAGE): Promise<LogEvent[]> {
     const rows = await this.#db.run((redis) => redis.xrange(this.#keys.log(id), `(${after}-0`, '+', 'COUNT', limit))
-    return (rows as [string, string[]][]).map(([entryId, fields]) =>
-      decode(Number.parseInt(entryId, 10), Number(fields[3]), fields[1]!),
-    )
+    return (rows as [string, string[]][]).map(toEvent)
   }
 }
+
+const toEvent = ([entryId, fields]: [string, string[]]): LogEvent =>
+  decode(Number.parseInt(entryId, 10), Number(fields[3]), fields[1]!)

@@ -20,6 +20,30 @@ export interface Place {
   waiting: number
 }
 
+/** Agents that serve named sessions only are listed as those of this pool, which no pool can be called. */
+export const NAMED = '-'
+
+/** An agent that is here, as its replica last said. */
+export interface StoredAgent {
+  pool: string
+  id: string
+  connection: string
+  replica: string
+  transport: string
+  capacity: number
+  busy: number
+  /** When it connected, ms. */
+  since: number
+  /** It takes nothing new, and moves when what it has in hand is done. */
+  draining: boolean
+}
+
+/** What an operator may ask of an agent's connection. */
+export type AgentOrder = 'drain' | 'disconnect'
+
+/** Agents listed of a pool, at most. */
+const MOST_AGENTS = 1000
+
 /** Sessions that need an agent, and the agents that may take them. All keys of a pool share a slot. */
 export class Pools {
   readonly #db: Database
@@ -101,18 +125,20 @@ export class Pools {
 
   /**
    * Says that an agent `arrives` or still `stays` by this connection, and that its pool exists. An older connection that
-   * stays is not heard.
+   * stays is not heard. Gives what an operator has asked of this connection.
    */
   async present(
     pool: string,
     by: { agent: string; connection: string; how: 'arrives' | 'stays' },
     fields: Record<string, string | number>,
     nowMs: number,
-  ): Promise<void> {
+  ): Promise<AgentOrder | undefined> {
     const keys = [this.#keys.agent(pool, by.agent), this.#keys.agents(pool)]
     const arrives = by.how === 'arrives' ? '1' : '0'
     const args = [by.agent, by.connection, arrives, nowMs, this.#agentTtlMs, ...Object.entries(fields).flat()]
-    await this.#scripts.over('present', keys, args)
+    const [, asked = ''] = await this.#scripts.over('present', keys, args)
+    const order = asked ? (asked as AgentOrder) : undefined
+    if (pool === NAMED) return order
     await this.#db.run((redis) =>
       redis
         .multi()
@@ -121,6 +147,49 @@ export class Pools {
         .pexpire(this.#keys.pools, POOL_TTL_MS)
         .exec(),
     )
+    return order
+  }
+
+  /** The agents of a pool that are here; at most 1,000. */
+  async agents(pool: string, nowMs: number): Promise<StoredAgent[]> {
+    const ids = await this.#db.run((redis) =>
+      redis.zrangebyscore(this.#keys.agents(pool), nowMs, '+inf', 'LIMIT', 0, MOST_AGENTS),
+    )
+    return (await Promise.all(ids.map((id) => this.agent(pool, id)))).filter((it) => it !== undefined)
+  }
+
+  async agent(pool: string, id: string): Promise<StoredAgent | undefined> {
+    const hash = await this.#db.run((redis) => redis.hgetall(this.#keys.agent(pool, id)))
+    if (hash['connection'] === undefined) return undefined
+    return {
+      pool,
+      id,
+      connection: hash['connection'],
+      replica: hash['replica'] ?? '',
+      transport: hash['transport'] ?? '',
+      capacity: Number(hash['capacity'] ?? 0),
+      busy: Number(hash['busy'] ?? 0),
+      since: Number(hash['since'] ?? 0),
+      draining: hash['draining'] === '1',
+    }
+  }
+
+  /** Asks something of an agent's connection: its replica finds it when it next says that the agent is here. */
+  async ask({ pool, id, connection }: StoredAgent, order: AgentOrder): Promise<void> {
+    await this.#db.keep(this.#keys.agent(pool, id), { order, orderFor: connection }, this.#agentTtlMs)
+  }
+
+  /** Where a session stands in its pool's line, or in that of the agent which has its thread; undefined: in neither. */
+  async place(pool: string, session: SessionId, agent: string) {
+    const [place, waiting, own] = await this.#db.run((redis) =>
+      Promise.all([
+        redis.zrank(this.#keys.pending(pool), session),
+        redis.zcard(this.#keys.pending(pool)),
+        redis.zrank(this.#keys.pendingFor(pool, agent), session),
+      ]),
+    )
+    if (own !== null) return { line: 'own' as const, position: own + 1, waiting }
+    return place === null ? undefined : { line: 'pool' as const, position: place + 1, waiting }
   }
 
   /** An agent's entry goes, if it is still that of this connection; gives whether it was. */

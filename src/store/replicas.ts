@@ -12,6 +12,12 @@ export interface ReplicaReport {
   viewers: number
 }
 
+/** A replica as it last said it is. */
+export interface StoredReplica extends ReplicaReport {
+  /** Its last heartbeat, ms. */
+  beatAt: number
+}
+
 /** Which replicas are here, and the notes of the sweep that all of them share. */
 export class Replicas {
   readonly #db: Database
@@ -31,12 +37,14 @@ export class Replicas {
     return this.#seen
   }
 
-  async beat(report: ReplicaReport, nowMs: number): Promise<void> {
+  /** Says that a replica is here. Gives whether an operator has asked it to leave. */
+  async beat(report: ReplicaReport, nowMs: number): Promise<{ asked: boolean }> {
     const key = this.#keys.replica(report.id)
     const fields = Object.entries({ ...report, beatAt: nowMs }).flatMap(([k, v]) => [k, String(v)])
-    await this.#db.run((redis) =>
+    const replies = await this.#db.run((redis) =>
       redis
         .multi()
+        .hget(key, 'drain')
         .hset(key, ...fields)
         .pexpire(key, this.#ttlMs)
         .exec(),
@@ -50,6 +58,43 @@ export class Replicas {
         .exec(),
     ))!
     this.#seen = Math.max(Number(counted?.[1]), 1)
+    return { asked: replies?.[0]?.[1] === String(report.startedAt) }
+  }
+
+  /** Those that have beaten lately, by name; at most 1,000. */
+  async list(nowMs: number): Promise<StoredReplica[]> {
+    const ids = await this.#db.run((redis) =>
+      redis.zrangebyscore(this.#keys.replicas, nowMs - this.#ttlMs, '+inf', 'LIMIT', 0, 1000),
+    )
+    const found = await Promise.all(ids.map((id) => this.read(id)))
+    return found.filter((it) => it !== undefined).sort((a, b) => a.id.localeCompare(b.id))
+  }
+
+  async read(id: string): Promise<StoredReplica | undefined> {
+    const hash = await this.#db.run((redis) => redis.hgetall(this.#keys.replica(id)))
+    if (hash['beatAt'] === undefined) return undefined
+    const count = (field: string) => Number(hash[field] ?? 0)
+    return {
+      id,
+      version: hash['version'] ?? '',
+      startedAt: count('startedAt'),
+      draining: hash['draining'] === 'true',
+      agents: count('agents'),
+      sessions: count('sessions'),
+      viewers: count('viewers'),
+      beatAt: count('beatAt'),
+    }
+  }
+
+  /** Asks a replica to leave: it finds this with its next heartbeat. A later process of the same name is not meant. */
+  async askToLeave({ id, startedAt }: Pick<ReplicaReport, 'id' | 'startedAt'>): Promise<void> {
+    await this.#db.keep(this.#keys.replica(id), { drain: startedAt }, this.#ttlMs)
+    await this.nudge(id)
+  }
+
+  /** Tells a replica to look: at what it is asked, or at what its connection of this agent is asked. */
+  async nudge(id: string, at?: { pool: string; agent: string }): Promise<void> {
+    await this.#db.run((redis) => redis.spublish(this.#keys.replicaWake(id), at ? JSON.stringify(at) : ''))
   }
 
   async leave(id: string): Promise<void> {

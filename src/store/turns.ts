@@ -43,6 +43,27 @@ export interface StoredInteraction {
   trail: Trail
 }
 
+/** An interaction without what was said in it. `sealed`: its result is kept and nothing is left to do. */
+export type TurnSummary = Omit<StoredInteraction, 'input' | 'output' | 'metadata'> & {
+  dispatchedAt: number
+  sealed: boolean
+}
+
+const SUMMARY = [
+  ...['status', 'owner', 'pool', 'origin', 'request', 'attempt', 'tip', 'incarnation', 'usage', 'stopReason'],
+  ...[
+    'createdAt',
+    'startedAt',
+    'firstOutputAt',
+    'endedAt',
+    'lastActivityAt',
+    'dispatchedAt',
+    'sealedAt',
+    'forgottenAt',
+  ],
+  ...['errorCode', 'errorMessage', 'ephemeral', 'webhook'],
+]
+
 export type DispatchAnswer =
   | {
       word: 'turn'
@@ -114,6 +135,16 @@ export class Turns {
   async read(id: InteractionId): Promise<StoredInteraction | undefined> {
     const hash = await this.#db.run((redis) => redis.hgetall(this.#keys.interaction(id)))
     return hash['status'] === undefined ? undefined : toInteraction(id, hash)
+  }
+
+  /** Little to read, however much was said. */
+  async summary(id: InteractionId): Promise<TurnSummary | undefined> {
+    const values = await this.#db.run((redis) => redis.hmget(this.#keys.interaction(id), ...SUMMARY))
+    const hash: Record<string, string> = {}
+    for (const [i, field] of SUMMARY.entries()) if (values[i] != null) hash[field] = values[i]
+    if (hash['status'] === undefined) return undefined
+    const { input: _, output: __, metadata: ___, ...rest } = toInteraction(id, hash)
+    return { ...rest, dispatchedAt: Number(hash['dispatchedAt'] ?? 0), sealed: hash['sealedAt'] !== undefined }
   }
 
   /** Several interactions of one session; those that expired are left out. */

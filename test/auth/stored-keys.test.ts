@@ -231,7 +231,7 @@ test('what makes no key is said, and nothing is made', async () => {
   await using net = await startNetwork({ replicas: 0 })
   const ran = await operator(net, ['keys', 'create', '--owner', 'ann', '--pool', 'coder'])
   expect(ran).toMatchObject({
-    code: 64,
+    code: 2,
     stdout: '',
     stderr: expect.stringContaining('--owner NAME for a client') as string,
   })

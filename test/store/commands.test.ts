@@ -10,6 +10,7 @@ import { startNetwork } from '../support/network.js'
 import { completed, text } from '../support/raw-agent.js'
 import { secret, startReceiver } from '../support/receiver.js'
 import { follows, startRedisServer } from '../support/redis-server.js'
+import { revokeKey, storedKey } from '../support/stored-key.js'
 
 test('every command of our scripts is listed', () => {
   const folder = new URL('../../src/store/lua/', import.meta.url)
@@ -52,42 +53,49 @@ test('a Redis user with just these commands carries a deployment, and Redis has 
     AGENT_WAIT_MS: '300',
     PROBE_MS: '100',
     DURABILITY: 'safe',
+    KEY_STORE: 'on',
     WEBHOOK_SECRET: secret('a'),
     WEBHOOK_ALLOW_HOSTS: '127.0.0.1',
     POOLS: 'coder,empty',
   }
   await using net = await startNetwork({ replicas: 2, redisUrl: redis.url, env })
-  const agent = await net.rawAgent({ pool: 'coder', agent: 'anna' })
+  const stored = { redisUrl: redis.url, prefix: redis.keys.prefix }
+  const ann = await storedKey(stored, { owner: 'ann' })
+  const coder = await storedKey(stored, { pools: ['coder'] })
+  const agent = await net.rawAgent({ pool: 'coder', agent: 'anna', key: coder.text })
   const webhook = { url: receiver.url }
   const { interaction, session } = await post(
     net.url(1),
     { pool: 'coder' },
     'hello',
     { webhook },
-    { 'idempotency-key': 'k' },
+    { 'idempotency-key': 'k', ...ann.headers },
   )
   const { request } = await agent.turn()
-  const seen = watch(net.url(1), interaction)
+  const seen = watch(net.url(1), interaction, { key: ann.text })
   agent.send(request, 1, text('hi'), completed)
   await seen.done
-  const cancelled = await post(net.url(0), { session }, 'never mind')
-  const waits = await post(net.url(1), { session }, 'waits')
+  const cancelled = await post(net.url(0), { session }, 'never mind', {}, ann.headers)
+  const waits = await post(net.url(1), { session }, 'waits', {}, ann.headers)
   await agent.turn(1)
-  await api(net.url(1), `/interactions/${cancelled.interaction}/cancel`, {})
+  await api(net.url(1), `/interactions/${cancelled.interaction}/cancel`, {}, ann)
   agent.socket.emit('settled', { request: agent.turns[1]!.request })
   expect((await agent.turn(2)).interaction).toBe(waits.interaction)
-  const swept = watch(net.url(0), (await post(net.url(0), { pool: 'empty' }, 'nobody')).interaction)
+  const alone = await post(net.url(0), { pool: 'empty' }, 'nobody', {}, ann.headers)
+  const swept = watch(net.url(0), alone.interaction, { key: ann.text })
   await swept.done
   expect(swept.turn.error?.code).toBe('agent_unavailable')
-  await api(net.url(0), '/sessions')
-  const moved = await net.rawAgent({ pool: 'coder', agent: 'anna', replica: 1 }) // told to the other by the adapter
+  await api(net.url(0), '/sessions', undefined, ann)
+  const moved = await net.rawAgent({ pool: 'coder', agent: 'anna', replica: 1, key: coder.text }) // told by the adapter
   await eventually(() => !agent.socket.connected)
-  await api(net.url(0), `/sessions/${session}`, undefined, { method: 'DELETE' })
-  moved.close()
+  await api(net.url(0), `/sessions/${session}`, undefined, { method: 'DELETE', ...ann })
   await eventually(() => receiver.got.length > 0)
   await using admin = await openAdmin(readConfig({ REDIS_URL: redis.url, ...env }), 'test')
   await admin.act('key.created', 'key_1', async () => 'done')
   expect(await admin.trail(1)).toHaveLength(1)
+  expect(await admin.parts.store.apiKeys.list(0)).toHaveLength(2)
+  await revokeKey(stored, coder.id)
+  await eventually(() => !moved.socket.connected)
   await net.replicas[0]!.drain()
 
   const refused = (await redis.root.call('ACL', 'LOG')) as unknown[]

@@ -16,6 +16,8 @@ export interface Replica {
   id: string
   url: string
   opsUrl: string
+  /** Every HTTP route of clients; in-process replicas only. */
+  routes: string[]
   /** Log lines so far. */
   logs: Record<string, unknown>[]
   /** Whether `/readyz` knows of no trouble, not even of one that it bears. */
@@ -136,6 +138,7 @@ async function localReplica(id: string, env: Record<string, string>, stops: (() 
     id,
     url: `http://127.0.0.1:${gateway.port}`,
     opsUrl: `http://127.0.0.1:${gateway.opsPort}`,
+    routes: gateway.routes,
     logs,
     well: () => isWell(`http://127.0.0.1:${gateway.opsPort}`),
     async drain() {
@@ -190,6 +193,7 @@ async function processReplica(
     id,
     url: `http://127.0.0.1:${env['PORT']}`,
     opsUrl,
+    routes: [],
     logs,
     well: () => isWell(opsUrl),
     drain: () => end('SIGTERM'),

@@ -2,7 +2,7 @@ import type { IncomingMessage, Server as HttpServer } from 'node:http'
 import { createAdapter } from '@socket.io/redis-adapter'
 import { Server, type Namespace } from 'socket.io'
 import { z } from 'zod'
-import { claimedAgentKeyId, mayJoin, mayServe, type AgentPrincipal } from '../../auth/agent.js'
+import { claimedAgentKeyId, mayJoin, mayServe, realmOf, type AgentPrincipal } from '../../auth/agent.js'
 import type { PoolWatch } from '../../core/claim.js'
 import type { Connection } from '../../core/connection.js'
 import { join, part } from '../../core/join.js'
@@ -19,6 +19,7 @@ import {
 } from '../../protocol/agent-wire.js'
 import { ThroughlineError } from '../../protocol/errors.js'
 import { MAX_EVENT_BYTES } from '../../protocol/events.js'
+import type { SessionId } from '../../protocol/ids.js'
 import { refusesSocket, type OriginPolicy } from '../http/origins.js'
 import { Fleet, type FleetEvents } from './fleet.js'
 import { guarded } from './guarded-client.js'
@@ -140,18 +141,28 @@ export function agentsDoor(
       return { reply: refusal('unauthorized', `This key may not join pool ${hello.pool}.`, false) }
     if (closed || links.all.length >= options.maxAgents)
       return { reply: refusal('unavailable', 'This replica takes no more agents. Connect again.', true) }
-    for (const session of [...hello.sessions, ...hello.holding.map((held) => held.session)]) {
-      const stored = await parts.store.sessions.read(session)
-      if (!mayServe(principal, session, stored?.pool))
-        return { reply: refusal('unauthorized', `This key may not serve ${session}.`, false) }
-    }
+    const served = await servable(principal, [
+      ...(hello.pool === undefined ? hello.sessions : []),
+      ...hello.holding.map((held) => held.session),
+    ])
+    const sessions = hello.sessions.filter((session) => served.has(session))
+    const holding = hello.holding.filter((held) => served.has(held.session))
+    if (hello.pool === undefined && sessions.length === 0)
+      return {
+        reply: refusal('unauthorized', 'This key may serve none of the named sessions, or they are gone.', false),
+      }
 
-    const link = socketLink(socket, hello.agent, hello.pool ?? null, parts.clock.now())
+    const link = socketLink(socket, {
+      agent: hello.agent,
+      pool: hello.pool ?? null,
+      since: parts.clock.now(),
+      realm: hello.pool === undefined ? realmOf(principal) : '',
+    })
     const held = principal.hold?.((why) => link.close(why))
     const release = () => held?.[Symbol.dispose]()
     socket.once('disconnect', release)
     if (!socket.connected) release()
-    const joined = await join(parts, links, pools, link, hello)
+    const joined = await join(parts, links, pools, link, { capacity: hello.capacity, sessions, holding })
     const backlog: (() => void)[] = []
     const opened = holdBack(socket, backlog)
     observe.agentJoined({
@@ -169,7 +180,13 @@ export function agentsDoor(
         protocol: AGENT_PROTOCOL,
         replica: settings.replica,
         resumed: joined.resumed,
-        ended: joined.ended,
+        ended: [
+          ...joined.ended,
+          // gone, or never this agent's to serve: it is not told which
+          ...hello.holding
+            .filter((held) => !served.has(held.session))
+            .map(({ session, request }) => ({ session, request })),
+        ],
         window: WINDOW,
         maxEventBytes: MAX_EVENT_BYTES,
       },
@@ -180,6 +197,19 @@ export function agentsDoor(
         opened()
       },
     }
+  }
+
+  /** Which of these sessions the agent may serve. */
+  async function servable(principal: AgentPrincipal, sessions: SessionId[]): Promise<Set<SessionId>> {
+    const stored = await Promise.all(
+      [...new Set(sessions)].map(async (session) => ({
+        session,
+        pool: (await parts.store.sessions.read(session))?.pool,
+      })),
+    )
+    return new Set(
+      stored.filter(({ session, pool }) => mayServe(principal, session, pool)).map(({ session }) => session),
+    )
   }
 
   return {

@@ -11,7 +11,7 @@ import {
 import { MAX_EVENT_BYTES, type AgentEvent } from '../../protocol/events.js'
 import { isRequestId, sessionOf, type RequestId } from '../../protocol/ids.js'
 import { fenced } from '../../core/deliver.js'
-import { leave } from '../../core/join.js'
+import { leave } from '../../core/presence.js'
 import type { AgentLink } from '../../core/link.js'
 import type { Station } from '../../core/links.js'
 import type { Parts } from '../../core/parts.js'
@@ -31,14 +31,19 @@ const NOTICES: Record<Parameters<AgentLink['close']>[0], NoticeMessage | null> =
   expired: { code: 'unauthorized', message: 'The key of this agent has expired.' },
   unaccepted: null,
   drain: null,
+  operator: null,
 }
 
 /** A Socket.IO connection as core sees an agent. */
-export function socketLink(socket: AgentSocket, agent: string, pool: string | null, since: number): AgentLink {
+export function socketLink(
+  socket: AgentSocket,
+  { agent, pool, since, realm }: Pick<AgentLink, 'agent' | 'pool' | 'since' | 'realm'>,
+): AgentLink {
   return {
     agent,
     pool,
     since,
+    realm,
     connection: socket.id,
     transport: 'socket.io',
     confirms: true,

@@ -27,7 +27,14 @@ export interface HelixSettings {
 }
 
 /** WebSocket close codes (RFC 6455): go elsewhere; this one is replaced, or its key is no longer good. */
-const CLOSE = { drain: 1012, unaccepted: 1011, superseded: 1008, revoked: 1008, expired: 1008 } as const
+const CLOSE = {
+  drain: 1012,
+  unaccepted: 1011,
+  superseded: 1008,
+  operator: 1012,
+  revoked: 1008,
+  expired: 1008,
+} as const
 /** Above so many bytes that wait for Redis the socket is not read. */
 const PAUSE_BYTES = 16 * 1024 * 1024
 /** Longest wait for a peer's answer to a close, ms. */
@@ -47,6 +54,7 @@ export class HelixLink implements AgentLink {
   readonly pool: string | null
   readonly connection: string
   readonly since: number
+  readonly realm: string
   readonly transport = 'helix'
   ending = false
   readonly confirms = false
@@ -85,6 +93,7 @@ export class HelixLink implements AgentLink {
     this.pool = self.pool
     this.connection = self.connection
     this.since = self.since
+    this.realm = self.pool === null ? self.agent : '' // it is named after its session
   }
 
   /** Takes up what the agent had in hand, then hears what it says; before this its frames wait. */

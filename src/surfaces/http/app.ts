@@ -55,6 +55,30 @@ export function httpApp(parts: HttpParts, doors: Door[]): Express {
   return app
 }
 
+/** Every route of the application as Express itself has them, such as `GET /api/v1/sessions/:session`. */
+export function routesOf(app: Express, doors: Door[]): string[] {
+  return (app.router.stack as unknown as Layer[]).flatMap(({ route, handle }) => {
+    if (route) return spell('', route)
+    if (!('stack' in handle)) return []
+    const door = doors.find(({ router }) => (router as unknown) === handle)
+    return handle.stack.flatMap((layer) => {
+      if (!door || 'stack' in layer.handle) throw new Error('a router that is no door: its path cannot be told')
+      return layer.route ? spell(door.path, layer.route) : []
+    })
+  })
+}
+
+/** What Express keeps of a route or of what is hung under a path. */
+interface Layer {
+  route?: { path: string; methods: Record<string, boolean> }
+  handle: { stack: Layer[] } | (() => void)
+}
+
+const spell = (under: string, { path, methods }: NonNullable<Layer['route']>): string[] =>
+  Object.keys(methods)
+    .filter((method) => method !== '_all')
+    .map((method) => `${method.toUpperCase()} ${under === '/' ? '' : under}${path}`)
+
 /**
  * A surface's router. Every route of it is authenticated and gets its body as JSON; a method a route does not have is
  * `method_not_allowed`, any other path `unknown_url`, and whatever is thrown goes out as `render` words it. With `passOn`
