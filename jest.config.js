@@ -11,7 +11,13 @@ const OUTSIDE = ['test/contract/', ...OUTSIDERS.slice(1)].map((path) => `<rootDi
 export default {
   testEnvironment: 'node',
   roots: ['<rootDir>/test'],
-  testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/chaos/', '<rootDir>/test/agents/', '<rootDir>/test/image/', ...OUTSIDE],
+  testPathIgnorePatterns: [
+    '/node_modules/',
+    '<rootDir>/test/chaos/',
+    '<rootDir>/test/agents/',
+    '<rootDir>/test/image/',
+    ...OUTSIDE,
+  ],
   extensionsToTreatAsEsm: ['.ts'],
   transform: {
     '^.+\\.ts$': [
