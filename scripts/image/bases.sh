@@ -4,6 +4,12 @@
 # Debian 13 that gcr.io/distroless/cc-debian13 has, unpacked only, so that there is no shell). Root, on Debian.
 set -euo pipefail
 
+for program in buildah podman runc mmdebstrap; do
+  if [ "$(id -u)" -ne 0 ] || ! command -v "$program" >/dev/null; then
+    echo 'Needs root, and: apt-get install --no-install-recommends buildah podman conmon runc mmdebstrap' >&2
+    exit 1
+  fi
+done
 node_version=24.21.0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
