@@ -15,6 +15,8 @@ export interface MemoryFigures {
   waitingMessage: number
   /** On top of an idle session: a turn that an agent has in hand, before its first event; its lease, its deadline. */
   activeTurn: number
+  /** On top of an idle session: a turn that has ended, beside its result, when its log is gone. */
+  endedTurn: number
   /** An event in the log, by the characters it says. */
   event: { characters: number; log: number; sealed: number }[]
 }
@@ -48,6 +50,17 @@ export async function measureMemory(): Promise<MemoryFigures> {
     const requests = new Map<SessionId, RequestId>()
     const activeTurn = await grown(() => each(sessions, async (id) => void requests.set(id, await begin(store, id))))
     const waitingMessage = await grown(() => each(sessions, (id) => submit(store, id)))
+    const others = Array.from({ length: COUNT }, newSessionId)
+    await each(others, (id) => create(store, id))
+    const endedTurn = await grown(() =>
+      each(others, async (id) => {
+        const request = await begin(store, id)
+        await append(store, request, 1, [{ type: 'completed', reason: 'end_turn' }])
+        await store.turns.seal(turnOf(request), [])
+        await store.leases.release(id, 1, 'done')
+        await redis.del(store.keys.log(turnOf(request)))
+      }),
+    )
     const event: MemoryFigures['event'] = []
     for (const characters of SIZES) {
       const some = Array.from({ length: COUNT / 10 }, newSessionId)
@@ -58,7 +71,7 @@ export async function measureMemory(): Promise<MemoryFigures> {
       event.push({ characters, log, sealed })
     }
     store.bus.close()
-    return { idleSession, activeTurn, waitingMessage, event }
+    return { idleSession, activeTurn, waitingMessage, endedTurn, event }
   } finally {
     for (const connection of [redis, commands, subscriber]) connection.disconnect()
     await server.stop()
@@ -106,8 +119,10 @@ async function begin(store: Store, session: SessionId): Promise<RequestId> {
   return turn.request
 }
 
+const turnOf = (request: RequestId): InteractionId => `int_${request.slice(4, 41)}`
+
 const append = async (store: Store, request: RequestId, first: number, events: AgentEvent[]) => {
-  const interaction: InteractionId = `int_${request.slice(4, 41)}`
+  const interaction = turnOf(request)
   const incarnation = newName('i')
   const answer = await store.log.append({ interaction, request, epoch: 1, expectedTip: 0, first, events, incarnation })
   if (answer.word !== 'ok') throw new Error(answer.word)
@@ -121,15 +136,14 @@ const say = (store: Store, request: RequestId, characters: number) => append(sto
 /** The end, and the result that outlives the log. */
 async function end(store: Store, request: RequestId, characters: number): Promise<void> {
   await append(store, request, EVENTS + 1, [{ type: 'completed', reason: 'end_turn' }])
-  const id: InteractionId = `int_${request.slice(4, 41)}`
-  await store.turns.seal(id, [{ id: 't', kind: 'text', text: 'x'.repeat(characters * EVENTS) }])
+  await store.turns.seal(turnOf(request), [{ id: 't', kind: 'text', text: 'x'.repeat(characters * EVENTS) }])
 }
 
 /** The figures as lines of Markdown. */
-export function memoryLines({ idleSession, activeTurn, waitingMessage, event }: MemoryFigures): string[] {
+export function memoryLines({ idleSession, activeTurn, waitingMessage, endedTurn, event }: MemoryFigures): string[] {
   const whole = (n: number) => String(Math.round(n))
   return [
-    `- Redis by its own account (\`used_memory\`), means over ${COUNT} sessions: ${whole(idleSession)} bytes per idle session, ${whole(activeTurn)} more for a turn that runs, ${whole(waitingMessage)} for each message that waits (of 100 characters).`,
+    `- Redis by its own account (\`used_memory\`), means over ${COUNT} sessions: ${whole(idleSession)} bytes per idle session, ${whole(activeTurn)} more for a turn that runs, ${whole(waitingMessage)} for each message that waits (of 100 characters), ${whole(endedTurn)} for a turn that has ended, beside its result.`,
     ...event.map(
       ({ characters, log, sealed }) =>
         `- An event of ${characters} characters: ${whole(log)} bytes in the log, ${whole(sealed)} in the result.`,

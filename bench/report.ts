@@ -2,6 +2,7 @@ import { figure, millis, replicas, times, total, whole } from './figures.js'
 import type { Findings } from './findings.js'
 import type { Result } from './measure.js'
 import { reading } from './reading.js'
+import { memoryLines } from './redis-memory.js'
 import type { Part, RigName } from './rig.js'
 import type { Scenario } from './scenarios.js'
 

@@ -17,10 +17,10 @@ export async function requireRights(
   const needs: Needs = { cluster: kind === 'cluster', ...(safe && { safe }) }
   const samples = Object.entries(commandsOf(needs)).filter(([name]) => !['multi', 'exec', 'discard'].includes(name))
   const elsewhere: [string, string][] = [
-    ['EXISTS', `${keys.bullmq}:nothing`],
+    ['exists', `${keys.bullmq}:nothing`],
     ...channelsAllowed(keys)
       .slice(1)
-      .map((pattern): [string, string] => ['PSUBSCRIBE', pattern]),
+      .map((pattern): [string, string] => ['psubscribe', pattern]),
   ]
   for (const master of isCluster(redis) ? redis.nodes('master') : [redis]) {
     const tried = await Promise.all([

@@ -76,7 +76,7 @@ test('a log shorter than its writer knows it gets a new incarnation, nothing is 
     tip: 3,
     after: 1,
   })
-  expect(await store.turns.head(id)).toEqual({ status: 'streaming', tip: 3, incarnation: 'lost1' })
+  expect(await store.turns.head(id)).toMatchObject({ status: 'streaming', tip: 3, incarnation: 'lost1' })
   await eventually(() => heard.length > 0)
   expect(heard[0]).toMatchObject({ interaction: id, incarnation: 'lost1', first: 4, count: 0 })
   expect(await store.append(request, epoch, 2, [text('b')], { expectedTip: 3 })).toMatchObject({ word: 'ok', tip: 4 })
