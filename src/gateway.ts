@@ -239,7 +239,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
           {
             close() {
               agents.close()
-              editors.close()
+              return editors.close()
             },
             moveViewers: () => moving.abort(),
             open: () => streams,

@@ -2,6 +2,7 @@ import type { Entry } from '../protocol/fold.js'
 import type { InteractionId, SessionId } from '../protocol/ids.js'
 import type { Interaction } from '../protocol/views.js'
 import { hold } from './deliver.js'
+import { claimantOf } from './link.js'
 import type { Hold, Station } from './links.js'
 import { newInteractionId, newName, newSessionId } from './mint.js'
 import { LOOK_SOON_MS, type Parts } from './parts.js'
@@ -33,6 +34,7 @@ export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<
     it.deliver()
     return undefined
   }
+  it.begun = true
   observe.turnBegunByAgent({ session: it.session, interaction, yielded: answer.yielded, queued: answer.position })
   it.deliver()
   return answer.position
@@ -62,18 +64,14 @@ export async function branchSession(
  * another agent holds it.
  */
 export async function takeSession(parts: Parts, station: Station, session: SessionId): Promise<Hold | undefined> {
-  const { store, settings } = parts
+  const { store } = parts
   const { link } = station
   const known = station.holds.get(session)
   if (known) return known
   await store.pools.took(link.pool ?? '', link.agent, [session]) // first, so that its next connection finds it
-  const answer = await store.leases.attach(
-    session,
-    { agent: link.agent, connection: link.connection, replica: settings.replica, transport: link.transport },
-    { incarnation: newName('i').slice(2) },
-  )
+  const answer = await store.leases.attach(session, claimantOf(link, parts), { incarnation: newName('i').slice(2) })
   if (answer.word !== 'ok') {
-    await store.pools.gaveUp(link.pool ?? '', link.agent, session)
+    if (answer.word !== 'superseded') await store.pools.gaveUp(link.pool ?? '', link.agent, session)
     return undefined
   }
   return hold(parts, station, session, { epoch: answer.epoch, pool: answer.pool, keep: true })

@@ -1,5 +1,6 @@
 import { coalesced } from './coalesce.js'
 import { hold } from './deliver.js'
+import { claimantOf } from './link.js'
 import type { Links, Station } from './links.js'
 import { newName } from './mint.js'
 import { nudge } from './nudge.js'
@@ -20,7 +21,7 @@ export function pullsFor(parts: Parts, station: Station): () => void {
 }
 
 async function claim(parts: Parts, station: Station): Promise<void> {
-  const { store, settings } = parts
+  const { store } = parts
   const { link } = station
   if (link.pool === null || station.free === 0) return
   const sessions = await store.pools.claim(link.pool, link.agent, link.connection, station.free)
@@ -30,11 +31,8 @@ async function claim(parts: Parts, station: Station): Promise<void> {
 
   async function take(session: SessionId): Promise<void> {
     if (station.holds.has(session)) return
-    const answer = await store.leases.attach(
-      session,
-      { agent: link.agent, connection: link.connection, replica: settings.replica, transport: link.transport },
-      { incarnation: newName('i').slice(2) },
-    )
+    const answer = await store.leases.attach(session, claimantOf(link, parts), { incarnation: newName('i').slice(2) })
+    if (answer.word === 'superseded') return // in the agent's set, where its newer connection has it from
     if (answer.word !== 'ok') return store.pools.gaveUp(link.pool!, link.agent, session) // somebody has it already
     if (!station.closed) return void (await hold(parts, station, session, { epoch: answer.epoch, pool: answer.pool }))
     await store.leases.release(session, answer.epoch, 'left')

@@ -1,6 +1,7 @@
 import { interactionOf, sessionOf, type RequestId, type SessionId } from '../protocol/ids.js'
 import type { DispatchAnswer } from '../store/turns.js'
 import { coalesced } from './coalesce.js'
+import { claimantOf } from './link.js'
 import type { Hold, Station } from './links.js'
 import { newName } from './mint.js'
 import type { Parts } from './parts.js'
@@ -36,6 +37,7 @@ export async function hold(
     accepted: true,
     givenBack: null,
     overtaken: '',
+    begun: false,
     settling: lease.keep ?? false,
     deliver: () => {},
     stop: () => {},
@@ -63,10 +65,23 @@ export function drop(station: Station, it: Hold): void {
   if (station.holds.get(it.session) === it) station.holds.delete(it.session)
 }
 
+/**
+ * Another connection has the session, or it is gone. A connection that serves named sessions and has none left is closed:
+ * whatever its agent would say there is lost.
+ */
+export function overtaken(station: Station, it: Hold, why: 'superseded' | 'gone'): void {
+  const { link } = station
+  if (it.request) link.cancel(it.session, it.request, why)
+  drop(station, it)
+  if (why === 'superseded' && link.pool === null && station.holds.size === 0) link.close('superseded')
+  station.pull()
+}
+
 /** Level-triggered: reads the truth of a session and does what is due. Doing it again does nothing more. */
 async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> {
   const { store, settings, observe } = parts
-  if (station.link.ending && it.request === '') return // the next turn goes over the agent's next connection
+  // the next turn goes over the agent's next connection
+  if (station.link.ending && it.request === '' && !it.begun) return
   if (await isEarly(parts, it)) return
   const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
   const answer = await store.turns.dispatch(it.session, {
@@ -100,9 +115,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
     case 'superseded':
       if (answer.epoch < it.epoch) return reattach(parts, station, it) // Redis lost our attach
       observe.leaseLost({ session: it.session, request: it.request, agent: station.link.agent, why: 'superseded' })
-      if (it.request) station.link.cancel(it.session, it.request, 'superseded')
-      drop(station, it)
-      return station.pull()
+      return overtaken(station, it, 'superseded')
     case 'gone':
       if (it.request) station.link.cancel(it.session, it.request, 'gone')
       drop(station, it)
@@ -114,6 +127,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
 function send(parts: Parts, station: Station, it: Hold, turn: Extract<DispatchAnswer, { word: 'turn' }>): void {
   const { observe, settings } = parts
   const { link } = station
+  if (turn.origin === 'agent') it.begun = false
   const ids = { session: it.session, interaction: turn.interaction, request: turn.request }
   observe.mappingsPersisted({ ...ids, pool: turn.pool, agent: link.agent, attempt: turn.attempt })
   begin(parts, station, it, { request: turn.request, after: 0 })
@@ -244,15 +258,11 @@ async function giveUp(parts: Parts, station: Station, it: Hold): Promise<void> {
 async function reattach(parts: Parts, station: Station, it: Hold): Promise<void> {
   const { link } = station
   const request = it.request
-  const answer = await parts.store.leases.attach(
-    it.session,
-    { agent: link.agent, connection: link.connection, replica: parts.settings.replica, transport: link.transport },
-    {
-      ...(request && { holding: { request, acked: 0 } }),
-      epochAbove: it.epoch,
-      incarnation: newName('i').slice(2),
-    },
-  )
+  const answer = await parts.store.leases.attach(it.session, claimantOf(link, parts), {
+    ...(request && { holding: { request, acked: 0 } }),
+    epochAbove: it.epoch,
+    incarnation: newName('i').slice(2),
+  })
   if (answer.word !== 'ok') {
     if (request) link.cancel(it.session, request, 'superseded')
     drop(station, it)

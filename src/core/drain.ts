@@ -8,8 +8,8 @@ const MOVE_MS = 10_000
 
 /** What a drain needs of the doors. */
 export interface Doors {
-  /** Readiness goes red; new agents are refused. */
-  close(): void
+  /** Readiness goes red; new agents are refused. Resolves when those that were being welcomed are in. */
+  close(): Promise<void>
   /** Resumable streams are asked to come back elsewhere. */
   moveViewers(): void
   /** HTTP requests still open. */
@@ -33,13 +33,16 @@ export async function drain(
   const { observe } = parts
   const end = Date.now() + limitMs
   state.draining = true
-  doors.close()
   for (const station of links.all) station.leaving = true
+  let welcomed = false
+  void doors.close().then(() => (welcomed = true))
+  await until(() => welcomed, Math.min(MOVE_MS, limitMs / 3))
   observe.log.info({ event: 'drain_started', agents: links.all.length, streams: doors.open() }, 'draining')
 
   const agents = shuffled(links.all)
   const spreadMs = Math.min(agents.length * 20, 5000, limitMs / 3)
   for (const station of agents) {
+    station.leaving = true
     station.link.move()
     await pause(spreadMs / agents.length)
   }

@@ -1,8 +1,9 @@
 import type { Hello } from '../protocol/agent-wire.js'
 import { interactionOf, type RequestId, type SessionId } from '../protocol/ids.js'
+import type { AttachAnswer } from '../store/leases.js'
 import { pullsFor, type PoolWatch } from './claim.js'
 import { drop, hold } from './deliver.js'
-import type { AgentLink } from './link.js'
+import { claimantOf, type AgentLink } from './link.js'
 import { Station, type Links } from './links.js'
 import { newName } from './mint.js'
 import { nudge } from './nudge.js'
@@ -26,8 +27,7 @@ export async function join(
   link: AgentLink,
   hello: Pick<Hello, 'capacity' | 'sessions' | 'holding'>,
 ): Promise<Joined & { open: () => Promise<void> }> {
-  const { store, settings, observe } = parts
-  const by = { agent: link.agent, connection: link.connection, replica: settings.replica, transport: link.transport }
+  const { store, observe } = parts
   const station = new Station(link, hello.capacity)
   const resumed: Joined['resumed'] = []
   const ended: Joined['ended'] = []
@@ -36,42 +36,42 @@ export async function join(
 
   // an older connection of this agent on this replica hands over before its successor attaches
   for (const old of links.ofAgent(link.agent, link.pool)) {
+    if (old.link.since > link.since) continue // this one is older: its welcome took longer
     old.leaving = true
     await old.link.settle?.()
     for (const it of [...old.holds.values()]) drop(old, it)
   }
 
-  const attach = (session: SessionId, holding?: { request: RequestId; acked: number }) =>
-    store.leases.attach(session, by, { ...(holding && { holding }), incarnation: newName('i').slice(2) })
-
-  async function resume({ session, request, acked }: Hello['holding'][number]): Promise<void> {
-    const answer = await attach(session, { request, acked })
-    const going = answer.word === 'ok' && answer.request === request && !isOver(answer.status)
-    if (answer.word === 'ok')
-      leases.push({
-        session,
-        epoch: answer.epoch,
-        pool: answer.pool,
-        ...(going && { resumed: { request, after: answer.after } }),
-      })
-    if (!going) return void ended.push({ session, request })
-    resumed.push({ session, request, after: answer.after })
-    observe.mappingsRestored({
-      session,
-      interaction: interactionOf(request),
-      request,
-      agent: link.agent,
-      after: answer.after,
+  /** A newer connection of the agent has a session already. */
+  let overtaken = false
+  /** `held`: the turn that the agent says it has in hand. One that cannot say has what it was given last. */
+  async function take(session: SessionId, held?: { request: RequestId; acked: number }): Promise<AttachAnswer> {
+    const answer = await store.leases.attach(session, claimantOf(link, parts), {
+      ...(held && { holding: held }),
+      incarnation: newName('i').slice(2),
     })
+    overtaken ||= answer.word === 'superseded'
+    if (answer.word !== 'ok') {
+      if (held) ended.push({ session, request: held.request })
+      return answer
+    }
+    const { epoch, pool, request, after } = answer
+    const going = request !== '' && (request === held?.request || !link.confirms) && !isOver(answer.status)
+    leases.push({ session, epoch, pool, ...(going && { resumed: { request, after } }) })
+    if (going) {
+      resumed.push({ session, request, after })
+      observe.mappingsRestored({ session, interaction: interactionOf(request), request, agent: link.agent, after })
+    } else if (held) ended.push({ session, request: held.request })
+    return answer
   }
-  await Promise.all(hello.holding.map(resume))
+  await Promise.all(hello.holding.map((held) => take(held.session, held)))
 
   async function takeUp(session: SessionId): Promise<void> {
     const room = link.pool === null || leases.length < hello.capacity
-    const answer = room ? await attach(session) : undefined
-    if (answer?.word === 'ok') leases.push({ session, epoch: answer.epoch, pool: answer.pool })
-    else if (link.pool !== null) await store.pools.gaveUp(link.pool, link.agent, session)
-    if (!room) await nudge(parts, session)
+    const word = room ? (await take(session)).word : 'full'
+    if (word !== 'ok' && word !== 'superseded' && link.pool !== null)
+      await store.pools.gaveUp(link.pool, link.agent, session)
+    if (word === 'full') await nudge(parts, session)
   }
   const known = new Set(hello.holding.map((held) => held.session))
   const others = link.pool === null ? hello.sessions : await store.pools.sessionsOf(link.pool, link.agent)
@@ -85,8 +85,9 @@ export async function join(
 
   async function open(): Promise<void> {
     links.add(station)
+    if (overtaken) link.close('superseded')
     await Promise.all(leases.map((lease) => hold(parts, station, lease.session, lease)))
-    if (link.pool === null) return
+    if (overtaken || link.pool === null) return
     await announce(parts, station, 'arrives')
     station.pull = pullsFor(parts, station)
     await pools.add(link.pool)

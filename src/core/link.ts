@@ -1,5 +1,7 @@
 import type { CancelMessage, TurnMessage } from '../protocol/agent-wire.js'
 import type { RequestId, SessionId } from '../protocol/ids.js'
+import type { Claimant } from '../store/leases.js'
+import type { Parts } from './parts.js'
 
 /** The few things core asks of any agent connection. Each sends and returns; nothing here waits or throws. */
 export interface AgentLink {
@@ -7,7 +9,7 @@ export interface AgentLink {
   /** Unique per connection. */
   readonly connection: string
   readonly transport: string
-  /** When it said hello, ms of Redis time. */
+  /** When it came, ms of Redis time. */
   readonly since: number
   /** The pool the agent joined, or null when it serves named sessions only. */
   readonly pool: string | null
@@ -38,3 +40,9 @@ export interface AgentLink {
   /** Ends the connection so that the agent connects again, unless it was superseded. */
   close(why: 'unaccepted' | 'superseded' | 'drain'): void
 }
+
+/** A connection as the lease of a session names it. */
+export const claimantOf = (
+  { agent, connection, transport, since }: AgentLink,
+  { settings }: Pick<Parts, 'settings'>,
+): Claimant => ({ agent, connection, replica: settings.replica, transport, since })

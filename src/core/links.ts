@@ -20,6 +20,8 @@ export interface Hold {
   settling: boolean
   /** The request that was in hand here when another connection took the session: there it goes on. */
   overtaken: RequestId | ''
+  /** The agent has begun a turn over this connection that is not named yet: only here what it says of it is heard. */
+  begun: boolean
   /** Look at the session and do what is due. */
   deliver: () => void
   /** Ends the wake subscription. */

@@ -1,5 +1,6 @@
-import { drop } from './deliver.js'
+import { overtaken } from './deliver.js'
 import { announce } from './join.js'
+import { claimantOf } from './link.js'
 import type { Hold, Links, Station } from './links.js'
 import type { Parts } from './parts.js'
 
@@ -21,10 +22,10 @@ export async function renewAll(parts: Parts, links: Links): Promise<void> {
     await Promise.all(due.slice(from, from + AT_ONCE).map(([station, it]) => renew(parts, station, it)))
 }
 
-async function renew({ store, settings, observe }: Parts, station: Station, it: Hold): Promise<void> {
+async function renew(parts: Parts, station: Station, it: Hold): Promise<void> {
+  const { store, observe } = parts
   const { link } = station
-  const by = { agent: link.agent, connection: link.connection, replica: settings.replica, transport: link.transport }
-  const answer = await store.leases.renew(it.session, it.epoch, by)
+  const answer = await store.leases.renew(it.session, it.epoch, claimantOf(link, parts))
   if (station.closed || station.holds.get(it.session) !== it) return
   if (answer.word === 'ok') {
     if (answer.interaction === '' ? !it.settling : answer.request !== it.request || it.request === '') it.deliver()
@@ -32,7 +33,5 @@ async function renew({ store, settings, observe }: Parts, station: Station, it: 
   }
   if (answer.word === 'superseded' && answer.epoch < it.epoch) return it.deliver() // which attaches again
   observe.leaseLost({ session: it.session, request: it.request, agent: link.agent, why: answer.word })
-  if (it.request) link.cancel(it.session, it.request, answer.word)
-  drop(station, it)
-  station.pull()
+  overtaken(station, it, answer.word)
 }

@@ -10,6 +10,8 @@ export interface Claimant {
   connection: string
   replica: string
   transport: string
+  /** When the connection began, ms: of one agent's connections the newest has its sessions. */
+  since: number
 }
 
 export type AttachAnswer =
@@ -25,6 +27,8 @@ export type AttachAnswer =
       pool: string
     }
   | { word: 'taken'; agent: string }
+  /** A newer connection of this agent has it. */
+  | { word: 'superseded' }
   | { word: 'gone' }
 
 export type RenewAnswer =
@@ -65,9 +69,10 @@ export class Leases {
       given.holding?.acked ?? 0,
       given.epochAbove ?? 0,
       given.incarnation,
+      by.since,
     ])
     if (word === 'taken') return { word, agent: String(rest[0]) }
-    if (word === 'gone') return { word }
+    if (word === 'superseded' || word === 'gone') return { word }
     return {
       word: 'ok',
       epoch: Number(rest[0]),
@@ -87,6 +92,7 @@ export class Leases {
       by.connection,
       by.replica,
       by.transport,
+      by.since,
     ])
     if (word === 'superseded') return { word, epoch: Number(a || 0) }
     if (word === 'gone') return { word }

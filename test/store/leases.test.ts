@@ -44,8 +44,20 @@ describe('attach', () => {
     expect(loser).toEqual({ word: 'taken', agent: (await lease(session))['agent'] })
   })
 
+  test('of one agent’s connections the newest has it, in whatever order they come, for as long as it is there', async () => {
+    const session = await store.session()
+    const at = (since: number) => store.leases.attach(session, { ...claimant('one'), since }, { incarnation: 'x' })
+    expect(await at(2)).toMatchObject({ word: 'ok' })
+    expect(await at(1)).toEqual({ word: 'superseded' })
+    const newest = await at(3)
+    expect(newest).toMatchObject({ word: 'ok' })
+    expect(await at(2)).toEqual({ word: 'superseded' })
+    await store.leases.release(session, newest.word === 'ok' ? newest.epoch : 0, 'lost')
+    expect(await at(2)).toMatchObject({ word: 'ok' })
+  })
+
   test('a lost agent keeps its session for the grace period; then another may have it', async () => {
-    await using store = await openTestStore({ agentGraceMs: 50 })
+    await using store = await openTestStore({ agentGraceMs: 60_000 })
     const session = await store.session()
     const epoch = await store.attach(session, 'one')
     await store.leases.release(session, epoch, 'lost')

@@ -184,6 +184,7 @@ export const claimant = (agent: string, connection = `c-${agent}`) => ({
   connection,
   replica: 'r',
   transport: 'test',
+  since: 1,
 })
 
 export const name = (): string => randomBytes(6).toString('hex')

@@ -1,16 +1,21 @@
--- attach: an agent connection takes the lease of a session. Its own older connection loses it.
+-- attach: an agent connection takes the lease of a session. Its own older connection loses it; an older one that comes
+-- later, since its welcome took longer, does not get it back from a newer one.
 -- ARGV  3 agent · 4 connection · 5 replica · 6 transport · 7 lease TTL, ms · 8 request the agent has in hand, or ''
 --       9 its last acknowledged event · 10 lowest epoch to give · 11 incarnation to use if needed
+--       12 when the connection began, ms
 -- gives {'ok', epoch, current interaction or '', its request, its status, agent's last event in the log, pool}
---       {'taken', agent} · {'gone'}
+--       {'taken', agent} · {'superseded'} a newer connection of the agent has it · {'gone'}
 if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 local holder = get(lease, 'agent')
 if holder ~= '' and holder ~= ARGV[3] then return { 'taken', holder } end
+if holder ~= '' and get(lease, 'state') == 'active' and number(lease, 'since') > tonumber(ARGV[12]) then
+  return { 'superseded' }
+end
 local epoch = math.max(number(session, 'epoch'), tonumber(ARGV[10])) + 1
 redis.call('HSET', session, 'epoch', epoch, 'holder', ARGV[3])
 redis.call('DEL', lease)
 redis.call('HSET', lease, 'agent', ARGV[3], 'connection', ARGV[4], 'replica', ARGV[5], 'epoch', epoch,
-  'transport', ARGV[6], 'since', at, 'state', 'active')
+  'transport', ARGV[6], 'since', ARGV[12], 'state', 'active')
 redis.call('PEXPIRE', lease, ARGV[7])
 touch()
 local id = get(session, 'waitingInteractionId')

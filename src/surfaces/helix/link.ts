@@ -50,6 +50,7 @@ export class HelixLink implements AgentLink {
   readonly transport = 'helix'
   ending = false
   readonly confirms = false
+  /** From its joining on. */
   station!: Station
   readonly #parts: Parts
   readonly #socket: WebSocket
@@ -62,9 +63,12 @@ export class HelixLink implements AgentLink {
   readonly #opening = new Set<Conversation>()
   #latest: SessionId | undefined
   #opened = (): void => {}
+  #takenUp = false
   #work: Promise<void> = new Promise((resolve) => (this.#opened = resolve))
   #backlog = 0
   #overheard = 0
+  /** What core says of conversations that are being looked up. */
+  readonly #untold = new Map<SessionId, ((it: Conversation) => void)[]>()
   #ready = false
   #held: (() => void)[] = []
 
@@ -96,6 +100,7 @@ export class HelixLink implements AgentLink {
       this.#opening.add(conversation)
       conversation.open()
     }
+    this.#takenUp = true
     this.#opened()
     setTimeout(() => this.#becomeReady(), this.#settings.readyMs).unref()
   }
@@ -114,14 +119,16 @@ export class HelixLink implements AgentLink {
   }
 
   turn(message: TurnMessage): void {
-    this.#latest = message.session
-    const known = this.#conversations.get(message.session)
-    if (known) return known.start(message)
+    const { session } = message
+    this.#latest = session
+    const unknown = !this.#conversations.has(session) && !this.#untold.has(session)
+    if (unknown) this.#untold.set(session, [])
+    this.#tell(session, (it) => it.start(message))
+    if (!unknown) return
     this.#work = this.#work
-      .then(async () =>
-        (this.#conversations.get(message.session) ?? (await this.#converse(message.session)))?.start(message),
-      )
+      .then(async () => void (this.#conversations.has(session) || (await this.#converse(session))))
       .catch((err: unknown) => this.#parts.observe.outage('helix turn', err)) // it is dispatched anew, in time
+      .finally(() => this.#untold.delete(session))
   }
 
   ack(request: RequestId, after: number): void {
@@ -134,11 +141,20 @@ export class HelixLink implements AgentLink {
   }
 
   cancel(session: SessionId, request: RequestId, reason: CancelMessage['reason']): void {
-    this.#conversations.get(session)?.over(request, reason)
+    this.#tell(session, (it) => it.over(request, reason))
   }
 
   ask(session: SessionId, request: RequestId): void {
-    this.#conversations.get(session)?.ask(request)
+    this.#tell(session, (it) => it.ask(request))
+  }
+
+  /** At once, or, while the conversation is being looked up, as soon as it is there. */
+  #tell(session: SessionId, say: (it: Conversation) => void): void {
+    const known = this.#conversations.get(session)
+    if (known) return say(known)
+    const untold = this.#untold.get(session)
+    if (untold) untold.push(say)
+    else if (!this.#takenUp) this.#untold.set(session, [say])
   }
 
   async settle(): Promise<void> {
@@ -295,8 +311,10 @@ export class HelixLink implements AgentLink {
       const session = await this.#parts.store.threads.session(pool, thread)
       if (session === undefined) continue
       const mine = this.#conversations.get(session) ?? (await this.#lookUp(session))
-      if (mine) this.#threads.set(thread, mine)
-      if (mine) return mine
+      if (!mine) continue
+      this.#threads.set(thread, mine)
+      if (mine.thread === '') mine.bind(thread) // its connection ended before that was in the log
+      return mine
     }
     if (!asked || asked.request !== request) return undefined
     await this.#bind(asked, thread)
@@ -362,6 +380,8 @@ export class HelixLink implements AgentLink {
     this.#conversations.set(session, conversation)
     this.#forgetIdle()
     if (stored.thread) this.#threads.set(stored.thread, conversation)
+    for (const say of this.#untold.get(session) ?? []) say(conversation)
+    this.#untold.delete(session)
     return conversation
   }
 

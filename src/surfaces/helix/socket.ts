@@ -21,10 +21,11 @@ const PING = { everyMs: 20_000, deadMs: 60_000 }
 /** How long the replica of an older connection may take to bring what that one said into the log, ms. */
 const HAND_OVER_MS = 1500
 const MOST_CAPACITY = 10_000
+const NO_MORE = 'This replica takes no more agents. Connect again.'
 
 export interface HelixDoor {
-  /** Refuse new agents from now on. */
-  close(): void
+  /** Refuse new agents from now on. Resolves when those that were being welcomed are in. */
+  close(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -67,6 +68,7 @@ export function helixDoor(
     perMessageDeflate: false,
     maxPayload: options.maxFrameBytes,
   })
+  const arriving = new Set<Promise<unknown>>()
   const parting = new Set<Promise<void>>()
   let closed = false
 
@@ -75,10 +77,12 @@ export function helixDoor(
     if (pathname.startsWith('/socket.io')) return // the other door's
     socket.on('error', () => {}) // the caller left before it was answered
     if (pathname !== SYNC_PATH) return refuse(socket, 404, 'not found')
+    const since = parts.clock.now() // before anything that takes time: who comes after it is newer
     admit(req)
       .then((caller) => {
-        if (typeof caller !== 'string')
-          return sockets.handleUpgrade(req, socket, head, (peer) => void welcome(peer, caller))
+        if (typeof caller !== 'string' && !closed)
+          return sockets.handleUpgrade(req, socket, head, (peer) => void welcome(peer, caller, since))
+        if (typeof caller !== 'string') return refuse(socket, 503, NO_MORE)
         const status = /^\d+/.exec(caller)![0]
         refuse(socket, Number(status), caller.slice(status.length + 1))
       })
@@ -93,7 +97,7 @@ export function helixDoor(
     const { authorization, origin, host } = req.headers
     if (options.loopbackOnly && (origin !== undefined || !isLoopback(host)))
       return '403 Without configured keys this gateway takes agents of this machine only.'
-    if (closed || links.all.length >= options.maxAgents) return '503 This replica takes no more agents. Connect again.'
+    if (closed || links.all.length >= options.maxAgents) return `503 ${NO_MORE}`
     if (!options.loopbackOnly && !authorization) return '401 Authorization header required'
     const token = /^Bearer +(\S+)$/i.exec(authorization ?? '')?.[1]
     const principal = await options.authenticate(token)
@@ -116,13 +120,13 @@ export function helixDoor(
     return { agent, pool, capacity, session: undefined }
   }
 
-  async function welcome(socket: WebSocket, caller: Caller): Promise<void> {
+  async function welcome(socket: WebSocket, caller: Caller, since: number): Promise<void> {
     const { agent, pool, capacity } = caller
     const link = new HelixLink(parts, socket, options, {
       agent,
       pool,
       connection: newName('ws'),
-      since: parts.clock.now(),
+      since,
     })
     socket.on('message', (data: Buffer, binary) => {
       if (binary) observe.badMessage({ agent, code: 'invalid_frame', detail: 'a binary frame' })
@@ -131,21 +135,9 @@ export function helixDoor(
     socket.on('error', (err) => observe.badMessage({ agent, code: 'invalid_frame', detail: err.message }))
     keepAlive(socket)
     const gone = new Promise<string>((resolve) => socket.once('close', (code) => resolve(`code ${code}`)))
-    let station: Station | undefined
-    try {
-      const sessions = await sessionsOf(caller)
-      options.evict(link)
-      await handedOver(sessions, agent)
-      const holding = (await Promise.all(sessions.map(inHand))).filter((it) => it !== undefined)
-      const joined = await join(parts, links, pools, link, { capacity, sessions, holding })
-      link.station = station = joined.station
-      observe.agentJoined({ agent, connection: link.connection, pool, capacity, resumed: joined.resumed.length })
-      await joined.open()
-      await link.open(joined.resumed)
-    } catch (err) {
-      observe.outage('helix hello', err)
-      socket.close(1013, 'try again later') // it connects again by itself
-    }
+    const arrived = arrive()
+    arriving.add(arrived)
+    const station = await arrived.finally(() => arriving.delete(arrived))
     const why = await gone
     if (!station) return
     observe.agentLeft({ agent, connection: link.connection, why, holding: station.holds.size })
@@ -153,6 +145,24 @@ export function helixDoor(
       .catch((err: unknown) => observe.outage('agent left', err)) // its leases expire by themselves
       .finally(() => parting.delete(done))
     parting.add(done)
+
+    async function arrive(): Promise<Station | undefined> {
+      try {
+        const sessions = await sessionsOf(caller)
+        options.evict(link)
+        await handedOver(sessions, agent)
+        const holding = (await Promise.all(sessions.map(inHand))).filter((it) => it !== undefined)
+        const joined = await join(parts, links, pools, link, { capacity, sessions, holding })
+        link.station = joined.station
+        observe.agentJoined({ agent, connection: link.connection, pool, capacity, resumed: joined.resumed.length })
+        await joined.open()
+        await link.open(joined.resumed)
+      } catch (err) {
+        observe.outage('helix hello', err)
+        socket.close(1013, 'try again later') // it connects again by itself
+      }
+      return link.station
+    }
   }
 
   /** The session that a connection is named after, and those that branched off it. */
@@ -180,8 +190,9 @@ export function helixDoor(
   }
 
   return {
-    close() {
+    async close() {
       closed = true
+      await Promise.all(arriving)
     },
     async stop() {
       closed = true

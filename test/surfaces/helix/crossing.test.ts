@@ -90,6 +90,61 @@ test('what an agent says after its replica began to leave, and before it knew, i
   await left
 })
 
+test('what a person types while the replica leaves is a turn with its whole answer, in its order', async () => {
+  await using story = await tell({ replicas: 2 })
+  const { zed } = await begun(story)
+  zed.socket.pause() // the close frame waits in its network
+  const left = story.net.replicas[0]!.drain()
+  await eventually(() => story.net.logged('drain_started').length > 0)
+  zed.say('user_created_thread', { acp_thread_id: 'U', title: 'Other' })
+  zed.say('message_added', { acp_thread_id: 'U', message_id: '0', role: 'user', content: 'typed', request_id: '' })
+  zed.text('U', '1', 'first')
+  zed.text('U', '2', 'second')
+  await eventually(() => story.net.logged('turn_begun_by_agent').length > 0)
+  zed.socket.resume()
+  expect((await zed.closed).code).toBe(1012)
+  const back = await story.connect(1)
+  back.text('U', '2', 'second entry') // the other it tells again at the end only
+  back.text('U', '1', 'first entry, ')
+  back.completed('U')
+  const branch = await eventually(async () => (await story.sessions()).find(({ id }) => id !== story.session) ?? false)
+  const [typed] = await eventually(async () => {
+    const turns = await story.turns(branch.id)
+    return turns[0]?.status === 'completed' && turns
+  })
+  expect(typed!.output.map(({ text }) => text)).toEqual(['first entry, ', 'second entry'])
+  await left
+})
+
+test('a thread whose making did not reach the log, since a replica was killed, is known by its next words', async () => {
+  await using story = await tell()
+  const { zed } = await begun(story)
+  zed.cut()
+  await zed.closed
+  expect(await story.net.redis.hdel(`${story.net.prefix}{${story.session}}:session`, 'thread')).toBe(1) // as the kill would leave it
+  const back = await story.connect()
+  back.say('message_added', { acp_thread_id: 'T', message_id: '3', role: 'user', content: 'typed', request_id: '' })
+  back.text('T', '4', 'the answer')
+  back.completed('T')
+  await eventually(async () => (await story.turns()).find(({ origin }) => origin === 'agent')?.status === 'completed')
+  expect(await story.thread()).toBe('T')
+})
+
+test('what an agent says to a replica that begins to leave while it is being welcomed is in the answer', async () => {
+  await using story = await tell({ replicas: 2 })
+  const { zed } = await begun(story)
+  const id = await story.post('go on')
+  const { request_id: request } = await zed.command('chat_message', 1)
+  zed.socket.pause() // its network stalls: who comes after it waits a while
+  const back = await story.connect(1)
+  back.text('T', '3', 'the answer', request)
+  back.completed('T', request)
+  const left = story.net.replicas[1]!.drain()
+  expect((await back.closed).code).toBe(1012)
+  expect((await story.become(id, 'completed')).text).toBe('the answer')
+  await left
+})
+
 test('words of a cancelled turn stay out of later ones, also over a new connection, and when they are told again', async () => {
   await using story = await tell({ replicas: 2 })
   const { zed } = await begun(story)
@@ -123,4 +178,27 @@ test('words of a cancelled turn stay out of later ones, also over a new connecti
   third.text('T', '8', 'the last answer', asked)
   third.completed('T', asked)
   expect((await story.become(last, 'completed')).text).toBe('the last answer')
+})
+
+test('a connection whose welcome took longer does not take the session back from a newer one, nor tell its turn again', async () => {
+  await using story = await tell({ replicas: 2, processes: true })
+  const { zed } = await begun(story)
+  const id = await story.post('go on')
+  const { request_id: request } = await zed.command('chat_message', 1)
+  zed.socket.pause() // its network stalls: it answers no close, and who comes after it waits a while
+  const slow = await story.connect(1)
+  story.net.replicas[1]!.freeze()
+  slow.text('T', '3', 'half', request)
+  const newest = await story.connect(0)
+  newest.text('T', '3', 'half of it, and the rest', request)
+  newest.completed('T', request)
+  const next = await story.post('the next')
+  const { request_id: asked } = await newest.command('chat_message')
+
+  story.net.replicas[1]!.thaw()
+  expect((await slow.closed).code).toBe(1008)
+  newest.text('T', '5', 'the next answer', asked)
+  newest.completed('T', asked)
+  expect((await story.become(id, 'completed')).text).toBe('half of it, and the rest')
+  expect((await story.become(next, 'completed')).text).toBe('the next answer')
 })
