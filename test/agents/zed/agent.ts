@@ -19,6 +19,8 @@ export interface Run {
   heldBack: boolean
   /** Of its frames those that were last told to a connection that then broke: nobody can know whether they were read. */
   inDoubt: Set<string>
+  /** Some were, if only for a time: what is told again may be heard in another order. */
+  wasInDoubt: boolean
 }
 
 /** A `chat_message` as it arrived. */
@@ -83,6 +85,7 @@ interface Frame {
   run: Run | undefined
   part: string
   at: number
+  socket: WebSocket | undefined
 }
 
 /**
@@ -100,6 +103,8 @@ export class Zed {
   readonly #behave: Behave
   readonly #traits: Traits
   #socket: WebSocket | undefined
+  /** Ended by the agent itself, since a newer one is there: the gateway has read them. */
+  readonly #givenUp = new WeakSet<WebSocket>()
   #backlog: Frame[] = []
   #written: Frame[] = []
   #turns: Promise<void> = Promise.resolve()
@@ -165,12 +170,17 @@ export class Zed {
       const closed = new Promise<number>((resolve) => socket.once('close', resolve))
       socket.on('error', () => {})
       socket.once('open', () => {
+        if (me !== this.#loops) return socket.terminate()
         retry = TIMES.firstRetry
         this.#socket = socket
         this.#greet(socket)
       })
       const code = await closed
-      if (this.#socket === socket) this.#broke(code)
+      if (code === 1006 && !this.#givenUp.has(socket)) this.#lost(socket)
+      if (this.#socket === socket) {
+        this.#socket = undefined
+        this.#interrupted()
+      }
       await sleep(retry)
       retry = Math.min(retry * 2, TIMES.mostRetry)
     }
@@ -190,13 +200,14 @@ export class Zed {
     })
   }
 
-  /** An unclean end: whether the last frames were read, nobody knows. */
-  #broke(code: number): void {
-    this.#socket = undefined
-    this.#interrupted()
-    if (code !== 1006) return
+  /** An unclean end that is not our own: whether the last frames were read, nobody knows. */
+  #lost(socket: WebSocket): void {
     const since = performance.now() - TIMES.doubt
-    for (const { run, part, at } of this.#written) if (run && at > since) run.inDoubt.add(part)
+    for (const { run, part, at, socket: to } of this.#written) {
+      if (!run || to !== socket || at <= since) continue
+      run.inDoubt.add(part)
+      run.wasInDoubt = true
+    }
   }
 
   #interrupted(): void {
@@ -209,7 +220,7 @@ export class Zed {
   }
 
   sendRaw(text: string, run?: Run, part = ''): void {
-    const frame = { text, run, part, at: 0 }
+    const frame = { text, run, part, at: 0, socket: undefined }
     if (this.#socket?.readyState === WebSocket.OPEN) this.#write(frame)
     else this.#backlog.push(frame)
   }
@@ -217,8 +228,9 @@ export class Zed {
   #write(frame: Frame): void {
     const at = performance.now()
     frame.run?.inDoubt.delete(frame.part)
-    this.#written = this.#written.filter((it) => it.at > at - TIMES.doubt)
-    this.#written.push({ ...frame, text: '', at })
+    const told = ({ run, part }: Frame) => run === frame.run && part === frame.part
+    this.#written = this.#written.filter((it) => it.at > at - TIMES.doubt && !told(it))
+    this.#written.push({ ...frame, text: '', at, socket: this.#socket })
     this.#socket?.send(frame.text)
   }
 
@@ -300,8 +312,10 @@ export class Zed {
     const old = this.#socket
     void this.#stay()
     for (const end = Date.now() + 10_000; this.#socket === old && !this.#stopped && Date.now() < end;) await sleep(10)
-    if (old) await Promise.race([new Promise((resolve) => old.once('close', resolve)), sleep(500)])
-    old?.terminate()
+    if (!old) return
+    await Promise.race([new Promise((resolve) => old.once('close', resolve)), sleep(500)])
+    this.#givenUp.add(old)
+    old.terminate()
   }
 
   async #answer(thread: Thread, run: Run): Promise<void> {
@@ -399,4 +413,5 @@ export const newRun = (request: string, interaction: string, prompt: string): Ru
   entries: [],
   heldBack: false,
   inDoubt: new Set(),
+  wasInDoubt: false,
 })

@@ -13,6 +13,8 @@ export interface Verdict {
   brokenOff: number
   /** Lacks words that were on their way to a replica when it was killed. */
   cut: number
+  /** Whole, but an entry whose first telling was lost that way stands where it was told next, after a later one. */
+  reordered: number
   /** Has words of another turn that were cut off from it by a kill, and told again by the agent. */
   withLate: number
   /** Ended otherwise than it must, since the agent's end was on its way to a replica when it was killed. */
@@ -32,6 +34,7 @@ export function judge({ told, typed }: Pick<Outcome, 'told' | 'typed'>): Verdict
     exact: 0,
     brokenOff: 0,
     cut: 0,
+    reordered: 0,
     withLate: 0,
     otherEnd: 0,
     unreached: 0,
@@ -85,6 +88,7 @@ function judgeTurn(verdict: Verdict, it: Told): void {
   }
   if (late.length > 0) verdict.withLate++
   if (runs.some((run) => same(run, own))) return void verdict.exact++
+  if (runs.some((run) => run.wasInDoubt && same(run, inOrder(own)))) return void verdict.reordered++
   if (turn.status !== 'completed' && (own.length === 0 || runs.some((run) => begins(run, own))))
     return void verdict.brokenOff++
   if (doubted(runs) && own.every((entry) => runs.some((run) => holds(run, entry)))) return void verdict.cut++
@@ -96,6 +100,7 @@ const doubted = (runs: Run[]): boolean => runs.some((run) => run.inDoubt.size > 
 const same = (run: Run, output: Turn['output']): boolean =>
   JSON.stringify(run.entries.map(({ id, content }) => [id, content])) ===
   JSON.stringify(output.map(({ id, text }) => [id, text]))
+const inOrder = (output: Turn['output']): Turn['output'] => output.toSorted((a, b) => Number(a.id) - Number(b.id))
 const holds = (run: Run, { id, text }: Turn['output'][number]): boolean =>
   run.entries.some((entry) => entry.id === id && (entry.content.startsWith(text) || entry.type === 'tool_call'))
 /** What is there is the agent's, entry by entry, up to where it was cut off. */
