@@ -12,6 +12,8 @@ import { balance, say } from './agent.js'
  * The package `eventsource` as a black box on the native streams: it reconnects by itself, and knows nothing of ours
  * but the address.
  */
+/** Replicas are processes, and the machine may be busy. */
+const PATIENT = { limitMs: 15_000 }
 const TYPES = ['submitted', 'started', 'dispatched', 'reset', 'entry.append', 'completed', 'failed', 'cancelled']
 
 function viewer(net: Network, url: string, path: string, key?: string) {
@@ -47,12 +49,12 @@ test('it streams, and after kill -9 of its replica goes on by itself at another,
   const { interaction } = await post(net.url(2), { pool: 'coder' }, 'hello')
   const it = viewer(net, await balance(net), eventsOf(interaction)) // the first connection goes to the first replica
   await say(agent, 0, [text('one '), text('two ')])
-  await eventually(() => it.seen.length >= 4)
+  await eventually(() => it.seen.length >= 4, PATIENT)
   await net.replicas[0]!.kill9()
   await say(agent, 0, [text('three')], 3)
-  await eventually(() => textOf(it.seen) === 'one two three', { limitMs: 15_000 })
+  await eventually(() => textOf(it.seen) === 'one two three', PATIENT)
   await say(agent, 0, [completed], 4)
-  await eventually(() => it.done === 'completed', { limitMs: 15_000 })
+  await eventually(() => it.done === 'completed', PATIENT)
   expect(it.breaks).toBeGreaterThan(0)
   expect(it.seen.map(({ n }) => n)).toEqual(it.seen.map((_, i) => i + 1))
 })
@@ -64,17 +66,17 @@ test('it sees a cancel and a failure as the last event, and stays away when all 
   const it = viewer(net, net.url(0), eventsOf(cancelled.interaction))
   await agent.turn()
   await api(net.url(1), `/interactions/${cancelled.interaction}/cancel`, {})
-  await eventually(() => it.done === 'cancelled')
+  await eventually(() => it.done === 'cancelled', PATIENT)
   expect(it.seen.at(-1)!.type).toBe('cancelled')
 
   const failing = await post(net.url(0), { pool: 'coder' }, 'hello')
   const other = viewer(net, net.url(0), eventsOf(failing.interaction))
   await say(agent, 1, [text('half'), { type: 'failed', code: 'out_of_luck', message: 'No luck.' }])
-  await eventually(() => other.done === 'failed')
+  await eventually(() => other.done === 'failed', PATIENT)
   expect(other.seen.at(-1)).toMatchObject({ type: 'failed', code: 'out_of_luck', message: 'No luck.' })
 
   const late = viewer(net, net.url(0), `${eventsOf(failing.interaction)}?after=${other.seen.at(-1)!.n}`)
-  await eventually(() => late.source.readyState === EventSource.CLOSED)
+  await eventually(() => late.source.readyState === EventSource.CLOSED, PATIENT)
   expect(late.codes).toEqual([204])
 })
 
@@ -87,7 +89,7 @@ test('it sees what is refused by its status, and does not come again', async () 
     ['key-of-alice-1', `${unknown}?after=x`, 400],
   ] as const) {
     const it = viewer(net, net.url(0), path, key)
-    await eventually(() => it.source.readyState === EventSource.CLOSED)
+    await eventually(() => it.source.readyState === EventSource.CLOSED, PATIENT)
     expect(it.codes).toEqual([status])
   }
 })

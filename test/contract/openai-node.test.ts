@@ -177,7 +177,9 @@ test('while Redis is away it is InternalServerError; the SDK’s own retry, Redi
   expect(error).toBeInstanceOf(OpenAI.InternalServerError)
   expect(error).toMatchObject({ status: 503, code: 'store_unavailable' })
   const asked = client(net.url(0), { maxRetries: 5 }).responses.create(ask)
-  await eventually(() => net.replicas[0]!.logs.filter((line) => line['status'] === 503).length > 1)
+  await eventually(() => net.replicas[0]!.logs.filter((line) => line['status'] === 503).length > 1, {
+    limitMs: 15_000,
+  })
   await redis.restart()
   await eventually(async () => (await fetch(`${net.replicas[0]!.opsUrl}/readyz`)).ok, { limitMs: 10_000 })
   const agent = await net.rawAgent({ pool: 'coder' })

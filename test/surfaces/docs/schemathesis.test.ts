@@ -44,7 +44,7 @@ test('generated requests, good and bad, meet no 5xx and nothing that the documen
       ...['--checks', checks.join(',')],
       ...['--phases', 'examples,coverage,fuzzing'],
       ...['--max-examples', process.env['API_EXAMPLES'] ?? '5'],
-      ...['--request-timeout', '2', '--generation-deterministic', '--no-color'],
+      ...['--request-timeout', '15', '--generation-deterministic', '--no-color'],
     ],
     {
       timeout: 240_000,
