@@ -5,6 +5,6 @@ export default {
   ...base,
   testPathIgnorePatterns: ['/node_modules/'],
   testMatch: ['<rootDir>/test/agents/**/*.test.ts'],
-  testTimeout: 200_000,
+  testTimeout: 400_000,
   maxWorkers: 1,
 }

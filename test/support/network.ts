@@ -180,7 +180,7 @@ async function processReplica(
         if (running.exitCode !== null) throw new Error(`replica ${id} ended: ${JSON.stringify(logs.at(-1))}`)
         return isWell(opsUrl)
       },
-      { limitMs: 20_000 },
+      { limitMs: 60_000 }, // many start at once on a busy machine
     )
   }
   async function end(signal: NodeJS.Signals): Promise<number | null> {

@@ -90,7 +90,7 @@ test('what an agent says after its replica began to leave, and before it knew, i
   await left
 })
 
-test('what a person types while the replica leaves is a turn with its whole answer, and its thread is known', async () => {
+test('what a person types while the replica leaves is a turn with its whole answer, in its order', async () => {
   await using story = await tell({ replicas: 2 })
   const { zed } = await begun(story)
   zed.socket.pause() // the close frame waits in its network
@@ -104,8 +104,8 @@ test('what a person types while the replica leaves is a turn with its whole answ
   zed.socket.resume()
   expect((await zed.closed).code).toBe(1012)
   const back = await story.connect(1)
+  back.text('U', '2', 'second entry') // the other it tells again at the end only
   back.text('U', '1', 'first entry, ')
-  back.text('U', '2', 'second entry')
   back.completed('U')
   const branch = await eventually(async () => (await story.sessions()).find(({ id }) => id !== story.session) ?? false)
   const [typed] = await eventually(async () => {
@@ -113,8 +113,21 @@ test('what a person types while the replica leaves is a turn with its whole answ
     return turns[0]?.status === 'completed' && turns
   })
   expect(typed!.output.map(({ text }) => text)).toEqual(['first entry, ', 'second entry'])
-  expect((await story.sessions()).find(({ id }) => id === branch.id)?.thread).toBe('U')
   await left
+})
+
+test('a thread whose making did not reach the log, since a replica was killed, is known by its next words', async () => {
+  await using story = await tell()
+  const { zed } = await begun(story)
+  zed.cut()
+  await zed.closed
+  expect(await story.net.redis.hdel(`${story.net.prefix}{${story.session}}:session`, 'thread')).toBe(1) // as the kill would leave it
+  const back = await story.connect()
+  back.say('message_added', { acp_thread_id: 'T', message_id: '3', role: 'user', content: 'typed', request_id: '' })
+  back.text('T', '4', 'the answer')
+  back.completed('T')
+  await eventually(async () => (await story.turns()).find(({ origin }) => origin === 'agent')?.status === 'completed')
+  expect(await story.thread()).toBe('T')
 })
 
 test('what an agent says to a replica that begins to leave while it is being welcomed is in the answer', async () => {
