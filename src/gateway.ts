@@ -21,7 +21,7 @@ import { Observe } from './observe/events.js'
 import type { Logger } from './observe/logger.js'
 import { createMetrics } from './observe/metrics.js'
 import { ThroughlineError } from './protocol/errors.js'
-import { connector, isUnavailable, type Connection, type Role } from './store/redis.js'
+import { connector, isUnavailable, maskUrl, type Connection, type Role } from './store/redis.js'
 import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
 import { openStore } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
@@ -255,10 +255,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
         { event: 'keyless' },
         'CLIENT_KEYS or AGENT_KEYS are not set: listening on loopback only, no key is asked for',
       )
-    log.info(
-      { event: 'ready', ...address, host: config.http.host, redis: config.redisUrl.replace(/\/\/[^@/]*@/, '//***@') },
-      'ready',
-    )
+    log.info({ event: 'ready', ...address, host: config.http.host, redis: maskUrl(config.redisUrl) }, 'ready')
 
     return {
       replica: config.replica,

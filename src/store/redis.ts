@@ -99,6 +99,9 @@ function parseUrl(url: string): Where {
   }
 }
 
+/** The URL without user name and password, however badly they are written. */
+export const maskUrl = (url: string): string => url.replace(/\/\/.*@/s, '//***@')
+
 export const isCluster = (connection: Connection): connection is Cluster => connection instanceof Cluster
 
 /**

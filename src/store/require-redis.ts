@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isCluster, type Connection, type RedisLog } from './redis.js'
+import { isCluster, maskUrl, type Connection, type RedisLog } from './redis.js'
 
 /** Redis cannot be used; the message says why and what to do. */
 export class RedisRequired extends Error {}
@@ -11,7 +11,7 @@ export const PATIENCE_MS = 15_000
  * Waits until Redis answers, and checks that it is 7.0 or newer and does not evict keys. Throws RedisRequired.
  */
 export async function requireRedis(redis: Connection, url: string, log: RedisLog): Promise<void> {
-  const shown = url.replace(/\/\/[^@/]*@/, '//***@')
+  const shown = maskUrl(url)
   const until = Date.now() + PATIENCE_MS
   while (redis.status !== 'ready') {
     if (Date.now() > until)
