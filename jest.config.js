@@ -3,6 +3,7 @@ export const OUTSIDERS = [
   'test/contract/**/*.test.ts',
   'test/examples/python-agent.test.ts',
   'test/sdk/browser.test.ts',
+  'test/security/browser.test.ts',
   'test/surfaces/docs/schemathesis.test.ts',
 ]
 const OUTSIDE = ['test/contract/', ...OUTSIDERS.slice(1)].map((path) => `<rootDir>/${path}`)

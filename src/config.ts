@@ -21,6 +21,14 @@ interface Setting<T> {
 const WEBHOOK_SECRET = /^(?:([^=,]+)=)?whsec_([A-Za-z0-9+/]{32,86}={0,2})$/
 const isHttpUrl = (value: string): boolean => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)
 
+function decodes(text: string): boolean {
+  try {
+    return decodeURIComponent(text) !== ''
+  } catch {
+    return false
+  }
+}
+
 /** An origin as a browser names it: scheme, host and port, and nothing after them. */
 const isOrigin = (value: string): boolean => isHttpUrl(value) && new URL(value).origin === value
 
@@ -214,7 +222,10 @@ export const SETTINGS = {
     secret: true,
     meaning:
       'redis[s]://[user:password@]host:port[/db], redis[s]+sentinel://[user:password@]host:port,host:port/master or redis[s]+cluster://[user:password@]host:port,host:port. User and password percent-encoded; rediss is TLS. Redis 7.0 or newer.',
-    schema: text,
+    schema: text.refine(
+      (url) => /^[^@]*:\/\/(?:[^@/]*@)?[^@]*$/.test(url) && decodes(url),
+      'a user name or password must be percent-encoded: @ is %40, / is %2F, % is %25',
+    ),
   }),
   REDIS_CA_FILE: setting({
     group: 'redis',
@@ -943,6 +954,22 @@ function tracingProblems(v: Values): string[] {
   if (v.OTEL_TRACES_SAMPLER.endsWith('traceidratio') && !(ratio >= 0 && ratio <= 1))
     problems.push('OTEL_TRACES_SAMPLER_ARG: must be a number from 0 to 1')
   return problems
+}
+
+/** Every secret that stands in an environment, alone and as it was written; for those who must not let it out. */
+export function secretsIn(env: Record<string, string | undefined> = process.env): string[] {
+  return (Object.entries(SETTINGS) as [SettingName, Setting<unknown>][]).flatMap(([name, it]) => {
+    const given = env[name]
+    if (!it.secret || !given) return []
+    if (name === 'REDIS_URL') return passwordsIn(given)
+    return given.split(',').flatMap((item) => [item.trim(), item.slice(item.indexOf('=') + 1).trim()])
+  })
+}
+
+/** The password of a Redis URL, encoded and not. */
+function passwordsIn(url: string): string[] {
+  const password = /\/\/[^:@/]*:(.*)@/.exec(url)?.[1]
+  return password ? [password, decodeURIComponent(password)] : []
 }
 
 /** The table with the values of this environment, secrets masked. */

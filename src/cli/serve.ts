@@ -1,4 +1,4 @@
-import { ConfigError, readConfig } from '../config.js'
+import { ConfigError, readConfig, secretsIn } from '../config.js'
 import { RedisRequired, startGateway } from '../gateway.js'
 import { createLogger } from '../observe/logger.js'
 import { version } from './version.js'
@@ -20,7 +20,12 @@ export async function serve(stop: AbortSignal, kill: AbortSignal): Promise<numbe
     console.error(err.message)
     return EXIT_CONFIG
   }
-  const log = createLogger({ level: config.logLevel, replica: config.replica, version })
+  const log = createLogger({
+    level: config.logLevel,
+    replica: config.replica,
+    version,
+    secrets: secretsIn(),
+  })
   for (const trouble of ['uncaughtException', 'unhandledRejection'] as const)
     process.on(trouble, (err) => {
       log.fatal({ event: 'crash', trouble, err }, 'a bug; the replica ends, others go on')

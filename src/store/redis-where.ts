@@ -30,7 +30,7 @@ export interface Where {
 }
 
 /** A URL without its password; that may hold an @ which nobody encoded. */
-export const withoutPassword = (url: string): string => url.replace(/\/\/.*@/, '//***@')
+export const withoutPassword = (url: string): string => url.replace(/\/\/.*@/s, '//***@')
 
 /** Throws RedisRequired for what is no address of a Redis. */
 export function whereIs({ url, ca, cert, key, sentinelUsername, sentinelPassword }: RedisSettings): Where {

@@ -143,9 +143,17 @@ export async function overEngine(url: string, packets: string[], waitMs = 3000):
   socket.on('error', () => {})
   let said = ''
   socket.on('message', (data: Buffer) => (said += `${data.toString()}\n`))
+  const hears = async (start: string) => {
+    const end = Date.now() + PATIENCE_MS
+    while (!said.includes(start) && socket.readyState === socket.OPEN && Date.now() < end)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+  }
   const closed = once(socket, 'close').then(([code]) => `close ${String(code)}`)
   await once(socket, 'open')
-  for (const packet of packets) socket.send(packet)
+  for (const packet of packets) {
+    socket.send(packet)
+    if (packet.startsWith('40/agents')) await hears('40/agents')
+  }
   const word = await Promise.race([closed, new Promise<string>((resolve) => setTimeout(resolve, waitMs, 'open'))])
   socket.terminate()
   return { word, said }

@@ -21,6 +21,7 @@ import { ThroughlineError } from '../../protocol/errors.js'
 import { MAX_EVENT_BYTES } from '../../protocol/events.js'
 import type { SessionId } from '../../protocol/ids.js'
 import { refusesSocket, type OriginPolicy } from '../http/origins.js'
+import { refuseUpgrade } from '../http/upgrade.js'
 import { Fleet, type FleetEvents } from './fleet.js'
 import { guarded } from './guarded-client.js'
 import { hear, socketLink, type AgentSocket } from './socket.js'
@@ -63,12 +64,17 @@ export function agentsDoor(
     pingInterval: 10_000,
     pingTimeout: 10_000,
     maxHttpBufferSize: options.maxFrameBytes,
-    allowRequest: (req, answer) => answer(null, refusesSocket(options.origins, req.headers) === undefined),
+    allowRequest: (req, answer) => {
+      const refused = refusesSocket(options.origins, req.headers)
+      if (refused !== undefined) refuseUpgrade(req.socket, 403, refused) // Engine.IO would call it a 400
+      answer(null, refused === undefined)
+    },
     adapter: createAdapter(guarded(options.adapter.pub, dropped), guarded(options.adapter.sub, dropped), {
       key: options.adapter.key,
     }),
   })
   const agents = io.of('/agents') as Namespace<AgentToGateway, GatewayToAgent, FleetEvents>
+  io.use((_socket, next) => next(new Error('Agents connect to the namespace /agents'))) // where nobody asks for a key
   const fleet = new Fleet(agents, links)
   const parting = new Set<Promise<void>>()
   let closed = false

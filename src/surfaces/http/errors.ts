@@ -23,6 +23,9 @@ export const renderNative = (error: ThroughlineError, requestId: string) => ({
   },
 })
 
+/** What V8 quotes of a body that is no JSON: somebody’s words, that would go on into the logs of who gets the error. */
+const QUOTED = /, (?:\.{3})?".*"(?:\.{3})? is not valid JSON$/s
+
 /** What a caller may know of anything that was thrown. What is neither ours nor the caller's mistake becomes `internal`. */
 export function explain(thrown: unknown): ThroughlineError {
   if (thrown instanceof ThroughlineError) return thrown
@@ -36,7 +39,9 @@ export function explain(thrown: unknown): ThroughlineError {
     case 'charset.unsupported':
       return new ThroughlineError('unsupported_media_type', { message: 'The body must be JSON in UTF-8.' })
     case 'entity.parse.failed':
-      return new ThroughlineError('invalid_request', { message: `The body is not a JSON object: ${String(message)}` })
+      return new ThroughlineError('invalid_request', {
+        message: `The body is not a JSON object: ${String(message).replace(QUOTED, '')}`,
+      })
   }
   // Express itself: a body that broke off, a path that cannot be decoded
   if (status === 400) {

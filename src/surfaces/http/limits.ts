@@ -4,10 +4,14 @@ import { ThroughlineError } from '../../protocol/errors.js'
 /** A body that is too large is read and thrown away up to this size, so that its sender gets the 413. */
 const DISCARD_BYTES = 64 * 1024 * 1024
 
+/** Deepest nesting of a body: what walks through it later may do so by recursion. */
+const MAX_DEPTH = 100
+
 /** Reads a JSON object of at most `maxBytes`. Other content is refused unread. */
 export const jsonBody = (maxBytes: number): RequestHandler[] => [
   refuseUnread(maxBytes),
   express.json({ limit: maxBytes }),
+  refuseDeep,
 ]
 
 /**
@@ -28,4 +32,18 @@ function refuseUnread(maxBytes: number): RequestHandler {
     if (hasBody && !req.is('application/json')) throw new ThroughlineError('unsupported_media_type')
     next()
   }
+}
+
+const refuseDeep: RequestHandler = (req, _res, next) => {
+  let level: unknown[] = [req.body]
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > MAX_DEPTH)
+      throw new ThroughlineError('invalid_request', {
+        message: `The body is nested more than ${MAX_DEPTH} levels deep.`,
+      })
+    level = level.flatMap((part) =>
+      typeof part === 'object' && part !== null ? Object.values(part).filter((it) => typeof it === 'object') : [],
+    )
+  }
+  next()
 }
