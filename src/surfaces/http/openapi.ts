@@ -40,7 +40,13 @@ export interface Described {
 }
 
 /** Any route may answer with these; one that reads a body with those, too. */
-const ANYWHERE: readonly ErrorCode[] = ['invalid_request', 'unauthorized', 'internal', 'store_unavailable']
+const ANYWHERE: readonly ErrorCode[] = [
+  'invalid_request',
+  'unauthorized',
+  'internal',
+  'store_unavailable',
+  'not_durable',
+]
 const WITH_BODY: readonly ErrorCode[] = ['body_too_large', 'unsupported_media_type']
 
 /** The OpenAPI 3.1 document of these surfaces: plain JSON. */
