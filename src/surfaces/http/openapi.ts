@@ -46,6 +46,7 @@ const ANYWHERE: readonly ErrorCode[] = [
   'rate_limit_exceeded',
   'internal',
   'store_unavailable',
+  'not_durable',
 ]
 const WITH_BODY: readonly ErrorCode[] = ['body_too_large', 'unsupported_media_type']
 

@@ -240,7 +240,7 @@ export const errorReply = (codes: [string, ...string[]]) =>
     }),
   })
 
-const PROBLEM = errorReply(['store_unavailable', 'internal', 'not_found']).meta({
+const PROBLEM = errorReply(['store_unavailable', 'not_durable', 'internal', 'not_found']).meta({
   id: 'ProblemFrame',
   description: 'Something went wrong here; the stream ends. Come again with your cursor.',
 })
