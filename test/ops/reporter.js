@@ -7,7 +7,7 @@ export default class OpsReporter {
       for (const [, json] of message.matchAll(/^ops (\{.*\})$/gm)) this.#acts.push(JSON.parse(json))
   }
 
-  onRunComplete(_contexts, { numTotalTestSuites, numFailedTestSuites }) {
+  onRunComplete(_contexts, { numFailedTestSuites }) {
     const acts = this.#acts
     const columns = [
       'act',
@@ -33,7 +33,7 @@ export default class OpsReporter {
       for (const [what, times] of Object.entries(seen)) console.log(`seen by clients, ${act}: ${times} × ${what}`)
     const sum = (column) => acts.reduce((total, act) => total + act[column], 0)
     const counts =
-      `ops: ${numTotalTestSuites} acts, ${numFailedTestSuites} red, ${sum('messages')} messages, ${sum('exact')} exact, ` +
+      `ops: ${acts.length} acts, ${numFailedTestSuites} red, ${sum('messages')} messages, ${sum('exact')} exact, ` +
       `${sum('lost')} lost, ${sum('doubled')} doubled, ${sum('failed')} failed`
     process.once('exit', () => console.log(counts)) // after jest's own summary
   }
