@@ -79,11 +79,11 @@ const kindOf = (key: string, prefix: string): string =>
   key
     .replaceAll(prefix, '')
     .replaceAll(/(ses|int)_[0-9a-z_]+/g, '$1')
+    .replaceAll(/(?<={keys}:key:)[0-9a-z]{10}/g, '<id>')
     .replaceAll(/[0-9a-f]{32}/g, '<hash>')
     .replaceAll(/deadlines:\d+/g, 'deadlines')
     .replaceAll(/\d{10,}/g, '<time>')
     .replaceAll(/replica:r\d/g, 'replica')
-    .replaceAll(/(?<={keys}:key:)[0-9a-z]{10}/g, '<id>')
     .replaceAll(/evt_[0-9a-z_]+/g, 'evt_int')
 
 /**
