@@ -85,12 +85,13 @@ const KINDS: Record<keyof Keys, ((keys: Keys) => string) | 'channel' | 'no key'>
 const kindOf = (key: string, prefix: string): string =>
   key
     .replaceAll(prefix, '')
+    .replaceAll(/{pool:-}:agent(?=:|s$)/g, '{pool:coder}:agent') // agents of named sessions
     .replaceAll(/(ses|int)_[0-9a-z_]+/g, '$1')
+    .replaceAll(/(?<={keys}:key:)[0-9a-z]{10}/g, '<id>')
     .replaceAll(/[0-9a-f]{32}/g, '<hash>')
     .replaceAll(/deadlines:\d+/g, 'deadlines')
     .replaceAll(/\d{10,}/g, '<time>')
     .replaceAll(/replica:r\d/g, 'replica')
-    .replaceAll(/(?<={keys}:key:)[0-9a-z]{10}/g, '<id>')
     .replaceAll(/evt_[0-9a-z_]+/g, 'evt_int')
 
 /**
@@ -278,7 +279,8 @@ test('Redis is left clean: every key has a TTL at any moment, and after the last
   const written = kinds(seen.written)
   expect(named.filter(({ kind }) => !written.has(kind))).toEqual([]) // the story above has made a key of every kind
   const known = new Set(named.map(({ kind }) => kind))
-  const stranger = (kind: string) => !known.has(kind.replace(/bea$/, 'anna')) && !kind.startsWith('{bullmq}:')
+  const stranger = (kind: string) =>
+    !known.has(kind.replace(/bea$|(?<=:agent:)ses$/, 'anna')) && !kind.startsWith('{bullmq}:')
   expect([...written].filter(stranger)).toEqual([]) // and keys.ts names every key there is
   expect([...kinds(seen.immortal)].filter((kind) => !BULLMQ.includes(kind))).toEqual([])
 
