@@ -88,7 +88,7 @@ export async function* follow(
       if (batch.events === null || place(cursor.n, batch.first) === 'hole') break
       const events = eventsOf(batch).slice(cursor.n + 1 - batch.first)
       cursor = { ...cursor, n: last }
-      yield { type: 'events', events, incarnation: cursor.incarnation, heardAt: batch.at - (batch.waited ?? 0) }
+      yield { type: 'events', events, incarnation: cursor.incarnation, heardAt: batch.heard ?? batch.at }
       if (events.some(isEnd)) return
     }
   }

@@ -137,6 +137,7 @@ export async function openTestStore(settings: Partial<StoreSettings> & { url?: s
         expectedTip,
         first,
         events,
+        heardAt: 1000,
         incarnation,
       }),
     async running() {
