@@ -36,6 +36,31 @@ test('all mistakes are told at once, each with the name of its variable', () => 
   ])
 })
 
+test('tracing is off until a standard variable switches it on; what would be passed over in silence is told then', () => {
+  const endpoint = 'http://collector:4318'
+  const tracing = (env: Record<string, string>) => readConfig(env).tracing
+  expect(tracing({})).toBeNull()
+  expect(tracing({ OTEL_EXPORTER_OTLP_ENDPOINT: `${endpoint}/` })).toEqual({ url: `${endpoint}/v1/traces` })
+  expect(
+    tracing({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'https://other/x' }),
+  ).toEqual({ url: 'https://other/x' })
+  expect(tracing({ OTEL_TRACES_EXPORTER: 'otlp' })).toEqual({ url: undefined })
+  expect(tracing({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_TRACES_EXPORTER: 'none' })).toBeNull()
+  expect(tracing({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_SDK_DISABLED: 'True' })).toBeNull()
+  const strange = {
+    OTEL_TRACES_EXPORTER: 'console',
+    OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc',
+    OTEL_TRACES_SAMPLER: 'jaeger_remote',
+  }
+  expect(tracing({ ...strange, OTEL_TRACES_EXPORTER: 'none' })).toBeNull()
+  expect(problemsOf(strange).map((problem) => problem.split(':')[0])).toEqual(Object.keys(strange))
+  const ratio = { OTEL_TRACES_EXPORTER: 'otlp', OTEL_TRACES_SAMPLER: 'traceidratio' }
+  for (const part of ['2', '-1', 'half', ''])
+    expect(problemsOf({ ...ratio, OTEL_TRACES_SAMPLER_ARG: part })[0]).toMatch(/^OTEL_TRACES_SAMPLER_ARG: .*0 to 1/)
+  expect(problemsOf({ ...ratio, OTEL_TRACES_SAMPLER_ARG: '0.05' })).toEqual([])
+  expect(problemsOf({ OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4318' })[0]).toMatch(/^OTEL_EXPORTER_OTLP_ENDPOINT: /)
+})
+
 test('an address that others can reach is refused until clients and agents both need a key', () => {
   const outside = { HOST: '0.0.0.0' }
   expect(problemsOf(outside)).toEqual([

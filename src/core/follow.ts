@@ -104,7 +104,7 @@ export async function* follow(
       const events = eventsOf(batch).slice(cursor.n + 1 - batch.first)
       if (events.some(isEnd) && !(await isFinal())) break
       cursor = { ...cursor, n: last }
-      yield { type: 'events', events, incarnation: cursor.incarnation, heardAt: batch.at - (batch.waited ?? 0) }
+      yield { type: 'events', events, incarnation: cursor.incarnation, heardAt: batch.heard ?? batch.at }
       if (events.some(isEnd)) return
     }
   }

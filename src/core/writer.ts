@@ -40,7 +40,7 @@ export class Writer {
   readonly #on: WriterEvents
   #queue: AgentEvent[] = []
   #units = 0
-  /** When each event of the queue came, on the clock of `performance`. */
+  /** When each event of the queue came, ms of Redis time. */
   #heardAt: number[] = []
   /** When the agent got the turn, until its first output; undefined where that was elsewhere or is over. */
   #sentAt: number | undefined
@@ -75,7 +75,7 @@ export class Writer {
     if (first > next || this.#queue.length + events.length > 2 * WINDOW.events || this.#units > 2 * WINDOW.bytes) {
       if (this.#asked !== next) this.#on.resend((this.#asked = next) - 1)
     } else {
-      const now = performance.now()
+      const now = this.#parts.clock.now()
       for (const event of events.slice(next - first)) {
         this.#queue.push(event)
         this.#heardAt.push(now)
@@ -160,7 +160,7 @@ export class Writer {
       expectedTip: this.#tip,
       first: this.#first,
       events,
-      waitedMs: started - (this.#heardAt[0] ?? started),
+      heardAt: this.#heardAt[0] ?? this.#parts.clock.now(),
       incarnation: newName('i').slice(2),
     })
     observe.metrics.appendSeconds.observe((performance.now() - started) / 1000)

@@ -23,7 +23,7 @@ import {
 } from '@opentelemetry/sdk-trace-base'
 import { isSampled, NO_TRACE, spanIdOf, traceIdOf, type TraceContext } from '../protocol/trail.js'
 import type { Logger } from './logger.js'
-import { spanIdFor, type EndedTurn, type HandedTurn, type RequestTrace, type Tracing } from './tracing.js'
+import { belowAttempt, spanIdFor, type EndedTurn, type HandedTurn, type RequestTrace, type Tracing } from './tracing.js'
 import type { TurnStep } from './turn-steps.js'
 
 /** A collector that is away is told of once in this time, ms. */
@@ -53,16 +53,13 @@ export function startTracing(
   })
   const tracer = provider.getTracer('throughline', settings.version)
 
-  /** A span that is over, with an id that others know already. */
-  function told(name: string, parent: TraceContext, options: SpanOptions, to: number, id?: string): Span {
-    if (id !== undefined) ids.next = id
-    const span = tracer.startSpan(name, options, below(parent))
-    span.end(to)
-    return span
+  /** A span that is over. */
+  function told(name: string, parent: TraceContext, options: SpanOptions, to: number): void {
+    tracer.startSpan(name, options, below(parent)).end(to)
   }
 
   return {
-    request: (incoming) => new Request(tracer, incoming),
+    request: (incoming) => new RequestSpan(tracer, incoming),
 
     begin() {
       const span = tracer.startSpan('agent begins', { kind: SpanKind.CONSUMER }, ROOT_CONTEXT)
@@ -73,8 +70,7 @@ export function startTracing(
     handed(how, { trace: turn, ...of }: HandedTurn, tookMs) {
       if (turn.traceparent === '') return
       const now = Date.now()
-      const attempt = { ...turn, traceparent: turn.traceparent.replace(spanIdOf(turn), spanIdFor(of.request)) }
-      told(how, attempt, { startTime: now - tookMs, attributes: named(of) }, now)
+      told(how, belowAttempt(turn, of.request), { startTime: now - tookMs, attributes: named(of) }, now)
     },
 
     ended({ trace: turn, steps, from, to, status, reason, attempts, ...of }: EndedTurn) {
@@ -103,7 +99,7 @@ export function startTracing(
     const to = Math.max(step.to || turn.until, step.from)
     if (step.kind !== 'attempt') {
       const attributes = named({ pool: turn.pool, position: step.position })
-      return void told(step.kind, parent, { startTime: step.from, attributes }, to)
+      return told(step.kind, parent, { startTime: step.from, attributes }, to)
     }
     const { request, attempt, agent, firstOutputAt, outcome } = step
     const last = outcome === turn.status
@@ -134,7 +130,7 @@ export function startTracing(
 }
 
 /** The span of a request. Where the request names no trace, it is not made before it is known which one it belongs to. */
-class Request implements RequestTrace {
+class RequestSpan implements RequestTrace {
   readonly #tracer: Tracer
   readonly #startedAt = Date.now()
   #span: Span | undefined

@@ -16,8 +16,8 @@ export interface Batch {
   /** The agent's number of the first event. */
   first: number
   events: AgentEvent[]
-  /** How long the first event has waited since the agent said it, ms. */
-  waitedMs?: number
+  /** When the replica had the first event from the agent, ms of Redis time as far as it knows. */
+  heardAt: number
   /** Name for the log's next incarnation, used only when Redis turns out to have lost its tail. */
   incarnation: string
 }
@@ -48,8 +48,8 @@ export interface LiveBatch {
   first: number
   count: number
   at: number
-  /** How long the first of them had waited at the agent's replica before `at`, ms; a replica of an older version does not say it. */
-  waited?: number
+  /** When the agent's replica had the first of them, ms of Redis time; one of an older version does not say it. */
+  heard?: number
   events: Record<string, unknown>[] | null
 }
 
@@ -94,7 +94,7 @@ export class Log {
       usage ? JSON.stringify(usage) : '',
       end?.type === 'completed' ? end.reason : '',
       permissionsIn(batch),
-      Math.round(batch.waitedMs ?? 0),
+      batch.heardAt,
       ...batch.events.map(encode),
     ])
     switch (word) {

@@ -2,7 +2,7 @@ import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import OpenAI from 'openai'
 import { outputText } from '../../src/protocol/fold.js'
-import { api } from '../support/client.js'
+import { api, post, watch } from '../support/client.js'
 import { eventually } from '../support/eventually.js'
 import { startNetwork } from '../support/network.js'
 import { answered, ask, EXAMPLE, folder, startBridge } from './bridge.js'
@@ -39,6 +39,16 @@ test('what an agent says, thinks, plans and does becomes entries; a second turn 
   expect(await answered(other.seen)).toBe('[]')
   expect(new Set([turn, again, other].map(({ seen }) => seen.turn.thread)).size).toBe(3) // said once per session
   expect(bridge.log()).toContain('[agent] scripted agent')
+})
+
+test('the trace of a turn is handed on to the agent in _meta; without one there is none', async () => {
+  await using net = await startNetwork()
+  startBridge(net)
+  const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+  const headers = { traceparent, tracestate: 'a=1' }
+  const traced = await post(net.url(0), { pool: 'coder' }, 'meta', {}, headers)
+  expect(JSON.parse(await answered(watch(net.url(0), traced.interaction)))).toEqual(headers)
+  expect(await answered((await ask(net, 'meta')).seen)).toBe('null')
 })
 
 test.each(['max_tokens', 'max_turn_requests', 'refusal'] as const)('stop reason %s is passed on', async (reason) => {

@@ -8,7 +8,7 @@ import { completed, openTestStore, text, type TestStore } from '../store/open.js
 
 /** What a follower has shown, as `<interaction>/<n> <type>`, until `enough`, and where it then was. */
 async function shown(store: TestStore, session: SessionId, after: SessionCursor | undefined, enough: number) {
-  const parts = { store, settings: { liveOutageMs: 1000 } } as unknown as Parts
+  const parts = { store, settings: { liveOutageMs: 1000 }, clock: { now: () => Date.now() } } as unknown as Parts
   const stop = new AbortController()
   const lines: string[] = []
   const cursors: SessionCursor[] = []

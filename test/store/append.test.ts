@@ -224,7 +224,7 @@ test('what is appended goes over the live channel in full; a large batch is only
     first: 3,
     count: 2,
     at: events[2]!.at,
-    waited: 0,
+    heard: 1000,
     events: [text('ä"\n'), text('b')],
   })
   expect(heard[1]).toMatchObject({ first: 5, count: 2, events: null })

@@ -140,6 +140,7 @@ export async function openTestStore(
         expectedTip,
         first,
         events,
+        heardAt: 1000,
         incarnation,
       }),
     async running() {

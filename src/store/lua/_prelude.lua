@@ -38,9 +38,8 @@ local function touch()
   end
 end
 
--- Numbers events, writes them to the log and tells the live channel, with how long they had waited before, ms. Gives the
--- new tip.
-local function record(id, events, waited)
+-- Numbers events, writes them to the log and tells the live channel, with when a replica had the first, ms. Gives the new tip.
+local function record(id, events, heard)
   local key, log = interaction_key(id), log_key(id)
   local tip, bytes = number(key, 'tip'), 0
   local first = tip + 1
@@ -55,7 +54,7 @@ local function record(id, events, waited)
   redis.call('PEXPIRE', key, session_ttl)
   local body = bytes > NUDGE_ABOVE and 'null' or '[' .. table.concat(events, ',') .. ']'
   redis.call('SPUBLISH', base .. 'live', '{"interaction":"' .. id .. '","incarnation":"' .. get(key, 'incarnation')
-    .. '","first":' .. first .. ',"count":' .. #events .. ',"at":' .. at .. ',"waited":' .. (waited or 0)
+    .. '","first":' .. first .. ',"count":' .. #events .. ',"at":' .. at .. ',"heard":' .. (heard or at)
     .. ',"events":' .. body .. '}')
   return tip
 end

@@ -4,8 +4,7 @@
 --       12 end: '' | 'completed' | 'failed' · 13, 14 error code and message · 15 thread · 16 agent's number of the event
 --       that says it · 17 title · 18 usage, JSON · 19 stop reason
 --       20 what it says of permissions, JSON: [[agent's number, permission, its options or false: settled], …]
---       21 how long the first of them has waited for this call, ms · 22… the events, encoded
---       ('' where nothing is said)
+--       21 when the replica had the first of them, ms · 22… the events, encoded ('' where nothing is said)
 -- gives {'ok', tip, agent's last event, next turn or ''} · {'rewound', tip, agent's last event} Redis lost a tail: send
 --       from there · {'hole', tip, agent's last event} · {'superseded', epoch now} another connection has the session
 --       {'ended', status, agent's last event} · {'fenced', request now} another attempt runs · {'full', tip} · {'gone'}

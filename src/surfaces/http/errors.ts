@@ -1,5 +1,6 @@
 import type { ErrorRequestHandler, Request, Response } from 'express'
 import { ThroughlineError } from '../../protocol/errors.js'
+import { traceIdOf } from '../../protocol/trail.js'
 import { callOf, type Call } from './call.js'
 import type { HttpParts } from './parts.js'
 
@@ -54,7 +55,8 @@ export function explain(thrown: unknown): ThroughlineError {
 /** Logs what is a bug, once, under the id that the caller was shown. */
 export function reportBug({ log }: Pick<HttpParts, 'log'>, call: Call, error: ThroughlineError): void {
   if (error.code !== 'internal') return
-  log.error({ err: error.cause ?? error, requestId: call.id, route: call.route }, 'bug')
+  const trace = call.trace && { trace_id: traceIdOf(call.trace.context()) }
+  log.error({ err: error.cause ?? error, requestId: call.id, route: call.route, ...trace }, 'bug')
 }
 
 /** The one place where a surface's errors become replies. After the header a reply can only be cut off. */

@@ -81,6 +81,7 @@ const COMMANDS = {
   async flood({ tell }, n) {
     for (let i = 1; i <= Number(n); i++) await tell(chunk(`${i},`))
   },
+  meta: ({ tell, meta }) => tell(chunk(JSON.stringify(meta ?? null))),
   async hang({ signal }) {
     await sleep(3_600_000, undefined, { signal }).catch(() => {})
     return 'cancelled'
@@ -161,7 +162,8 @@ async function prompt({ params, client }) {
   const text = params.prompt.map((it) => it.text).join('')
   session.history.push(text)
   keep(session)
-  const it = { session, client, signal: session.cancelled.signal, tell: (said) => update(client, session.id, said) }
+  const tell = (said) => update(client, session.id, said)
+  const it = { session, client, signal: session.cancelled.signal, meta: params._meta, tell }
   const usage = { inputTokens: 10, outputTokens: 5, totalTokens: 15, thoughtTokens: 2 }
   for (const part of text.split(';').map((each) => each.trim())) {
     const [, name, rest] = /^(\w+) ?([^]*)$/.exec(part) ?? []
