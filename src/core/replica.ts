@@ -43,6 +43,7 @@ export function startReplica(
         agents: links.all.length,
         sessions: links.leases,
         viewers: viewers.count,
+        clockAheadMs: clock.aheadMs,
       },
       clock.now(),
     )

@@ -68,7 +68,7 @@ export function connector(url: string, replica: string, log: RedisLog) {
   }
 }
 
-interface Where {
+export interface Where {
   kind: 'single' | 'sentinel' | 'cluster'
   nodes: { host: string; port: number }[]
   auth: Pick<RedisOptions, 'username' | 'password' | 'tls'>
@@ -76,7 +76,8 @@ interface Where {
   master: string
 }
 
-function parseUrl(url: string): Where {
+/** What REDIS_URL says. Throws an Error for what is none. */
+export function parseUrl(url: string): Where {
   const match = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/]*)@)?([^/]+)(?:\/(.*))?$/.exec(url)
   if (!match) throw new Error('REDIS_URL must look like redis://host:6379, redis+sentinel://… or redis+cluster://…')
   const [, secure, kind, credentials, hosts, path] = match

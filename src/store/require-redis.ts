@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isNewEnough, OLDEST_REDIS, versionIn } from './redis-version.js'
 import { isCluster, type Connection, type RedisLog } from './redis.js'
 
 /** Redis cannot be used; the message says why and what to do. */
@@ -32,10 +33,11 @@ export async function requireRedis(
   redis.off('error', heard)
   const node = isCluster(redis) ? redis.nodes('master')[0]! : redis
   const info = await node.info()
-  const version = /redis_version:(\S+)/.exec(info)?.[1] ?? '0'
-  const valkey = /valkey_version:(\S+)/.exec(info)?.[1]
-  if (!valkey && Number.parseInt(version, 10) < 7)
-    throw new RedisRequired(`Redis at ${shown} is version ${version}; 7.0 or newer is needed for sharded pub/sub.`)
+  const version = versionIn(info) ?? '0'
+  if (!isNewEnough(version))
+    throw new RedisRequired(
+      `Redis at ${shown} is version ${version}; ${OLDEST_REDIS} or newer is needed for sharded pub/sub.`,
+    )
   const policy = /maxmemory_policy:(\S+)/.exec(info)?.[1]
   if (policy && policy !== 'noeviction')
     log.warn(
