@@ -21,7 +21,7 @@ afterAll(async () => {
   await server?.stop()
 })
 
-const KEYS = { CLIENT_KEYS: 'ann=12345678', AGENT_KEYS: '*=12345678' }
+const KEYS = { CLIENT_KEYS: 'ann=12345678', AGENT_KEYS: '*=12345678', MAX_CONNECTIONS: '100' }
 const look = (env: Record<string, string> = {}) => examine({ ...KEYS, REDIS_URL: server.url, KEY_PREFIX: 'p:', ...env }, 'test')
 /** What is not well, as `check: status`. */
 const bad = async (env?: Record<string, string>) =>
@@ -106,7 +106,7 @@ test('settings that do not go together', () => {
   expect(of({ LEASE_TTL_MS: '5000' })).toEqual(['settings.lease: warn'])
   expect(of({ STALE_AFTER_MS: '20000' })).toEqual(['settings.loss: warn'])
   const limits = (soft: string) => `Limit  Soft Limit  Hard Limit  Units\nMax open files            ${soft}   1048576   files\n`
-  expect(checkFiles(readConfig(KEYS), limits('1024'))).toMatchObject([{ status: 'warn' }])
+  expect(checkFiles(readConfig({}), limits('1024'))).toMatchObject([{ status: 'warn' }])
   expect(checkFiles(readConfig(KEYS), limits('1048576'))).toMatchObject([{ status: 'ok' }])
 })
 
