@@ -38,7 +38,7 @@ export async function examine(env: Record<string, string | undefined>, version: 
   const trouble = await reach(config)
   if (trouble) return [...findings, trouble]
   const open = connector(config.redisUrl, `doctor-${process.pid}`, { info() {}, warn() {} })
-  const redis = open('sweep-queue') // a role that waits until it is ready
+  const redis = open('doctor')
   try {
     findings.push(ok('redis.reach', `${config.redisUrl.replace(/\/\/[^@/]*@/, '//***@')} answers.`))
     findings.push(...(await checkRedis(redis, keysOf(config.store.prefix))), ...(await checkSentinels(config.redisUrl)))

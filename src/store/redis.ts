@@ -14,6 +14,7 @@ export type Role =
   | 'sweep-worker'
   | 'webhook-queue'
   | 'webhook-worker'
+  | 'doctor'
 
 export interface RedisLog {
   warn(fields: object, message: string): void

@@ -25,6 +25,14 @@ test('lists, shows and acts at the command line, with exit codes 0, 1 and 2', as
 
 test('a table cuts no id, and what clients named cannot forge a line or move the cursor', () => {
   const id = `ses_${'0'.repeat(26)}`
-  expect(table([['ID', 'TITLE'], [id, 'a\nb\u001b[2J'], ['x', '']]).split('\n')).toEqual([`ID${' '.repeat(28)}  TITLE`, `${id}  a?b?[2J`, `x${' '.repeat(29)}  -`])
-  expect(fields({ id: 'x', createdAt: 0, since: 1000, list: [], deep: { a: 1 } })).toBe('id: x\ncreatedAt: -\nsince: 1970-01-01T00:00:01.000Z\nlist: -\ndeep:\n  a: 1')
+  expect(
+    table([
+      ['ID', 'TITLE'],
+      [id, 'a\nb\u001b[2J'],
+      ['x', ''],
+    ]).split('\n'),
+  ).toEqual([`ID${' '.repeat(28)}  TITLE`, `${id}  a?b?[2J`, `x${' '.repeat(29)}  -`])
+  expect(fields({ id: 'x', createdAt: 0, since: 1000, list: [], deep: { a: 1 } })).toBe(
+    'id: x\ncreatedAt: -\nsince: 1970-01-01T00:00:01.000Z\nlist: -\ndeep:\n  a: 1',
+  )
 })
