@@ -14,12 +14,13 @@ const ARROWS = {
   auth: ['protocol'],
   observe: ['protocol'],
   sdk: ['protocol'],
-  local: ['protocol'],
+  local: ['protocol', 'store/redis-version.ts'],
   'config.ts': ['protocol'],
   'gateway.ts': ['surfaces', 'core', 'store', 'auth', 'observe', 'protocol', 'config.ts'],
   'admin.ts': ['core', 'store', 'observe', 'protocol', 'config.ts'],
+  doctor: ['admin.ts', 'core', 'store', 'protocol', 'config.ts'],
   bridge: ['sdk', 'protocol'],
-  cli: ['gateway.ts', 'admin.ts', 'config.ts', 'local', 'sdk', 'bridge', 'auth', 'observe', 'protocol'],
+  cli: ['gateway.ts', 'admin.ts', 'doctor', 'config.ts', 'local', 'sdk', 'bridge', 'auth', 'observe', 'protocol'],
   'main.ts': ['cli', 'local', 'config.ts'],
 }
 

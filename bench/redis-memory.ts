@@ -123,8 +123,8 @@ const turnOf = (request: RequestId): InteractionId => `int_${request.slice(4, 41
 
 const append = async (store: Store, request: RequestId, first: number, events: AgentEvent[]) => {
   const interaction = turnOf(request)
-  const incarnation = newName('i')
-  const answer = await store.log.append({ interaction, request, epoch: 1, expectedTip: 0, first, events, incarnation })
+  const by = { epoch: 1, expectedTip: 0, incarnation: newName('i') }
+  const answer = await store.log.append({ interaction, request, first, events, heardAt: Date.now(), ...by })
   if (answer.word !== 'ok') throw new Error(answer.word)
 }
 

@@ -21,7 +21,7 @@ const ENDED = ['completed', 'failed', 'cancelled']
 const IN_FLIGHT = ['queued', 'waiting', 'streaming']
 
 /**
- * `throughline sessions|agents|replicas|interactions|keys|audit`: what operators see and do. `end` is told the exit code.
+ * `throughline sessions|agents|replicas|interactions|keys|audit|doctor`: what operators see and do. `end` is told the exit code.
  * Commands that are not understood end with 2.
  */
 export function addOperatorCommands(program: Command, end: (code: number) => void): void {
@@ -136,7 +136,16 @@ export function addOperatorCommands(program: Command, end: (code: number) => voi
       end(await showAudit(options))
     })
 
-  for (const command of [sessions, interactions, agents, replicas, keys, audit]) usageIsTwo(command)
+  const doctor = program
+    .command('doctor')
+    .description('check the deployment that the environment names: what is wrong, and how to mend it')
+    .option('--json', 'as one JSON array')
+    .action(async (options: { json?: boolean }) => {
+      const { doctor: run } = await import('./doctor.js')
+      end(await run(options))
+    })
+
+  for (const command of [doctor, sessions, interactions, agents, replicas, keys, audit]) usageIsTwo(command)
 }
 
 /** commander ends with 1 on what it does not understand; here that means refused. */

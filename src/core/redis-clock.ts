@@ -18,6 +18,11 @@ export class RedisClock {
     return Math.round(redisMs - this.#offsetMs)
   }
 
+  /** How far this machine is ahead of Redis, ms. */
+  get aheadMs(): number {
+    return -Math.round(this.#offsetMs)
+  }
+
   async correct(): Promise<void> {
     const before = Date.now()
     const there = await this.#replicas.now()

@@ -43,6 +43,7 @@ export function startReplica(
         agents: links.all.length,
         sessions: links.leases,
         viewers: viewers.count,
+        clockAheadMs: clock.aheadMs,
       },
       clock.now(),
     )
@@ -61,10 +62,18 @@ export function startReplica(
     every(Math.min(BEAT_MS, settings.sweepEveryMs), 'heartbeat', beat, observe),
     every(renewEveryMs, 'renew', () => renewAll(parts, links), observe),
   ]
+  let stopped = false
+  let beats: Promise<unknown> = Promise.resolve()
   return {
-    beat,
+    async beat() {
+      if (stopped) return
+      const one = beat()
+      beats = Promise.allSettled([beats, one])
+      await one
+    },
     async stop() {
-      await Promise.all(loops.map((stop) => stop()))
+      stopped = true
+      await Promise.all([...loops.map((stop) => stop()), beats]) // none may come after the replica has said that it left
     },
   }
 }

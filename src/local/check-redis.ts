@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { Redis } from 'ioredis'
 
-import { isNewEnough, OLDEST_REDIS } from './redis-binary.js'
+import { isNewEnough, OLDEST_REDIS, versionIn } from '../store/redis-version.js'
 import { sentenceOf, SetUpError } from './set-up-error.js'
 
 /**
@@ -17,7 +17,7 @@ export async function checkRedis(url: string): Promise<{ version: string }> {
   const tooSlow = sleep(3_000, undefined, { ref: false }).then(() => Promise.reject(new Error('no answer within 3 s')))
   try {
     const info = await Promise.race([redis.connect().then(() => redis.info('server')), tooSlow])
-    const version = /^(?:valkey|redis)_version:(\S+)/m.exec(info)?.[1] ?? 'unknown'
+    const version = versionIn(info) ?? 'unknown'
     if (version !== 'unknown' && !isNewEnough(version)) {
       throw new SetUpError(
         `The Redis at ${withoutPassword(url)} (REDIS_URL) is ${version}; Throughline needs ${OLDEST_REDIS} or newer.`,

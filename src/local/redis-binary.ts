@@ -3,10 +3,9 @@ import { access, constants } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 
-const run = promisify(execFile)
+import { isNewEnough, OLDEST_REDIS } from '../store/redis-version.js'
 
-/** Sharded pub/sub came with 7.0; Valkey starts at 7.2. */
-export const OLDEST_REDIS = '7.0'
+const run = promisify(execFile)
 
 /** A server program that is new enough and starts here. */
 export interface FoundRedis {
@@ -19,11 +18,6 @@ export interface FoundRedis {
   env: Record<string, string>
   /** Where it came from, as part of a sentence. */
   origin: string
-}
-
-/** Whether a version as Redis prints it (`7.0.15`) is one we can work with. */
-export function isNewEnough(version: string): boolean {
-  return Number.parseInt(version, 10) >= Number.parseInt(OLDEST_REDIS, 10)
 }
 
 /**

@@ -3,7 +3,8 @@ import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
-import { isNewEnough, OLDEST_REDIS, onPath, probe, type FoundRedis } from './redis-binary.js'
+import { isNewEnough, OLDEST_REDIS } from '../store/redis-version.js'
+import { onPath, probe, type FoundRedis } from './redis-binary.js'
 import { sentenceOf } from './set-up-error.js'
 
 const run = promisify(execFile)

@@ -159,7 +159,9 @@ export class Pools {
   }
 
   async agent(pool: string, id: string): Promise<StoredAgent | undefined> {
-    const hash = await this.#db.run((redis) => redis.hgetall(this.#keys.agent(pool, id)))
+    const [hash, busy] = await this.#db.run((redis) =>
+      Promise.all([redis.hgetall(this.#keys.agent(pool, id)), redis.scard(this.#keys.agentSessions(pool, id))]),
+    )
     if (hash['connection'] === undefined) return undefined
     return {
       pool,
@@ -168,7 +170,7 @@ export class Pools {
       replica: hash['replica'] ?? '',
       transport: hash['transport'] ?? '',
       capacity: Number(hash['capacity'] ?? 0),
-      busy: Number(hash['busy'] ?? 0),
+      busy: pool === NAMED ? Number(hash['busy'] ?? 0) : busy, // the set is up to date at any time
       since: Number(hash['since'] ?? 0),
       draining: hash['draining'] === '1',
     }

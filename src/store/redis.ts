@@ -16,6 +16,7 @@ export type Role =
   | 'webhook-queue'
   | 'webhook-worker'
   | 'durability'
+  | 'doctor'
 
 export interface RedisLog {
   warn(fields: object, message: string): void

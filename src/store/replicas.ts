@@ -10,6 +10,8 @@ export interface ReplicaReport {
   agents: number
   sessions: number
   viewers: number
+  /** How far its machine's clock is ahead of Redis' (behind: negative), ms. */
+  clockAheadMs: number
 }
 
 /** A replica as it last said it is. */
@@ -82,6 +84,7 @@ export class Replicas {
       agents: count('agents'),
       sessions: count('sessions'),
       viewers: count('viewers'),
+      clockAheadMs: count('clockAheadMs'),
       beatAt: count('beatAt'),
     }
   }

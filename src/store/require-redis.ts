@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isNewEnough, OLDEST_REDIS, versionIn } from './redis-version.js'
 import { isCluster, type Connection, type RedisLog } from './redis.js'
 import { askOnce, meaningOf, troubleAt, type Trouble } from './redis-trouble.js'
 import { RedisRequired, whereIs, type RedisSettings, type Where } from './redis-where.js'
@@ -68,10 +69,10 @@ export async function requireRedis(
 
   function judge(info: string, node: string, as: 'single' | 'sentinel' | 'cluster' | 'replica'): Trouble | undefined {
     const field = (name: string) => new RegExp(`^${name}:(\\S+)`, 'm').exec(info)?.[1]
-    const version = field('redis_version') ?? '0'
+    const version = versionIn(info) ?? '0'
     const mode = field('redis_mode')
-    if (!field('valkey_version') && Number.parseInt(version, 10) < 7) {
-      const what = `${node} is version ${version}; 7.0 or newer is needed for sharded pub/sub`
+    if (!isNewEnough(version)) {
+      const what = `${node} is version ${version}; ${OLDEST_REDIS} or newer is needed for sharded pub/sub`
       return { what, lasting: true }
     }
     if (mode === 'sentinel')

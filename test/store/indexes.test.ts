@@ -180,7 +180,16 @@ describe('sessions', () => {
 })
 
 describe('replicas', () => {
-  const report = { id: 'r1', version: '1', startedAt: 1, draining: false, agents: 0, sessions: 0, viewers: 0 }
+  const report = {
+    id: 'r1',
+    version: '1',
+    startedAt: 1,
+    draining: false,
+    agents: 0,
+    sessions: 0,
+    viewers: 0,
+    clockAheadMs: 0,
+  }
 
   test('one that stopped beating is removed, one that left is gone at once', async () => {
     const now = Date.now()

@@ -92,6 +92,8 @@ const kindOf = (key: string, prefix: string): string =>
     .replaceAll(/deadlines:\d+/g, 'deadlines')
     .replaceAll(/\d{10,}/g, '<time>')
     .replaceAll(/replica:r\d/g, 'replica')
+    .replace('{pool:-}:agent:ses', '{pool:coder}:agent:anna') // agents of named sessions
+    .replace('{pool:-}', '{pool:coder}')
     .replaceAll(/evt_[0-9a-z_]+/g, 'evt_int')
 
 /**
