@@ -35,6 +35,7 @@ export const COMMANDS = {
   // keys of any kind
   del: [KEY],
   exists: [KEY],
+  expire: [KEY, '1'],
   pexpire: [KEY, '1'],
   pexpireat: [KEY, '1'],
   pttl: [KEY],
@@ -42,6 +43,7 @@ export const COMMANDS = {
   get: [KEY],
   set: [KEY, ''],
   incr: [KEY],
+  incrby: [KEY, '1'],
   // hashes
   hdel: [KEY, 'f'],
   hexists: [KEY, 'f'],

@@ -54,6 +54,8 @@ test('a Redis user with just these commands carries a deployment, and Redis has 
     PROBE_MS: '100',
     DURABILITY: 'safe',
     KEY_STORE: 'on',
+    MAX_REQUESTS_PER_OWNER: '1000',
+    MAX_STREAMS_PER_OWNER: '10',
     WEBHOOK_SECRET: secret('a'),
     WEBHOOK_ALLOW_HOSTS: '127.0.0.1',
     POOLS: 'coder,empty',
