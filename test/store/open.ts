@@ -99,7 +99,14 @@ export async function openTestStore(
   const subscriber = open('subscriber')
   await eventually(() => commands.status === 'ready' && subscriber.status === 'ready')
   const redis = commands as Redis
-  const store = openStore({ commands, subscriber }, { ...SETTINGS, ...rest, prefix }, replica, quiet, undefined, waiting)
+  const store = openStore(
+    { commands, subscriber },
+    { ...SETTINGS, ...rest, prefix },
+    replica,
+    quiet,
+    undefined,
+    waiting,
+  )
   const { sessions, turns, leases, log } = store
 
   const it: TestStore = {
