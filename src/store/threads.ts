@@ -14,8 +14,17 @@ export class Threads {
     this.#ttlMs = ttlMs
   }
 
+  /** A thread stays with the session that named it first: else an agent of another one could name it and take its words. */
   async bind(pool: string, thread: string, session: SessionId): Promise<void> {
-    await this.#db.keep(this.#keys.thread(pool, thread), { session, thread, pool }, this.#ttlMs)
+    const key = this.#keys.thread(pool, thread)
+    await this.#db.run((redis) =>
+      redis
+        .multi()
+        .hsetnx(key, 'session', session)
+        .hset(key, { thread, pool })
+        .pexpire(key, this.#ttlMs)
+        .exec(),
+    )
   }
 
   async session(pool: string, thread: string): Promise<SessionId | undefined> {

@@ -145,6 +145,8 @@ describe('threads', () => {
     expect(await store.threads.session('coder', 'T-1')).toBe(session)
     expect(await store.threads.session('other', 'T-1')).toBeUndefined()
     expect(await store.immortal()).toEqual([])
+    await store.threads.bind('coder', 'T-1', newSessionId()) // the agent of another session names it
+    expect(await store.threads.session('coder', 'T-1')).toBe(session)
     await store.threads.clear('coder', 'T-1')
     expect(await store.threads.session('coder', 'T-1')).toBeUndefined()
   })
