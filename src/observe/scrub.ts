@@ -13,6 +13,7 @@ const SHAPES: [RegExp, string][] = [
   [/\b(Bearer|Basic) +[\w.~+/=-]{6,}/gi, `$1 ${CENSORED}`],
   [/\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*/g, CENSORED], // JWT
   [/\bwhsec_[A-Za-z0-9+/=]+/g, CENSORED],
+  [/\b(tl_[a-z0-9]{10}_)[a-z0-9]{32}\b/g, `$1${CENSORED}`], // a stored key: its id may be read
   [/([?&](?:token|key|api_key|access_token)=)[^&\s"\\]+/gi, `$1${CENSORED}`],
 ]
 

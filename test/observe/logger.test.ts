@@ -26,6 +26,7 @@ test.each([
   ['as the password of an address, with what should be encoded', { url: 'redis://:ab@abcdef@host:6379' }],
   ['as a JWT', { why: 'bad eyJhbGciOiJI.abcdef.abcdef' }],
   ['as a secret of webhooks', { why: 'bad whsec_abcdef' }],
+  ['as a stored key', { why: 'bad tl_0123456789_abcdefghjkmnpqrstvwxyz0123456789' }],
 ])('a credential %s is not logged', (_where, fields) => {
   expect(lineOf(fields)).not.toContain('abcdef')
 })

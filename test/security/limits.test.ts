@@ -71,10 +71,11 @@ describe('requests of one owner', () => {
       env: { ...KEYS, MAX_REQUESTS_PER_OWNER: '8', REDIS_DEADLINE_MS: '300', SWEEP_EVERY_MS: '100' },
     })
     await eventually(async () => (await net.redis.zcard(`${net.prefix}replicas`)) === 2)
+    const here = Date.now()
     await eventually(async () => {
-      // both have heard of each other: a heartbeat ago there were two
+      // each has beaten since both were there, and so counted two
       const beats = await Promise.all(['r0', 'r1'].map((id) => net.redis.hget(`${net.prefix}replica:${id}`, 'beatAt')))
-      return beats.every((at) => Number(at) > Date.now() - 500)
+      return beats.every((at) => Number(at) > here + 300)
     })
     await server.stop()
     const all = await statuses(8, () => api(net.url(0), '/sessions', undefined, as('ann-key-1')))
