@@ -31,7 +31,7 @@ test('every replica shows who waits in a pool and which agents are there', async
 
 test('while Redis is away a scrape answers, says not ready and nothing of what it cannot know', async () => {
   const redis = await startRedisServer()
-  await using net = await startNetwork({ redisUrl: redis.url })
+  await using net = await startNetwork({ redisUrl: redis.url, env: { PROBE_MS: '100' } })
   expect(await scrape(net.replicas[0]!)).toMatch(/^throughline_ready 1$/m)
   expect(await scrape(net.replicas[0]!)).toContain('throughline_pool_waiting{pool="coder"} 0')
   await redis.stop()
