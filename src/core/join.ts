@@ -95,8 +95,9 @@ export async function join(
     if (overtaken) link.close('superseded')
     await Promise.all(leases.map((lease) => hold(parts, station, lease.session, lease)))
     if (overtaken) return
-    await announce(parts, station, 'arrives')
-    if (link.pool === null) return
+    const announced = announce(parts, station, 'arrives')
+    if (link.pool === null) return void announced.catch(() => {}) // for operators only; said again with every renewal
+    await announced
     station.pull = pullsFor(parts, station)
     await pools.add(link.pool)
     station.watching = true

@@ -77,7 +77,7 @@ test('without Redis it says what is wrong, in one sentence and without the passw
   expect(code).toBe(1)
   expect(stdout).toBe('')
   expect(stderr).toMatch(
-    /^Redis at redis:\/\/\*\*\*@127\.0\.0\.1:\d+ does not answer \(.*ECONNREFUSED.*\)\. .* Nothing was done\.\n$/,
+    /^Redis at redis:\/\/\*\*\*@127\.0\.0\.1:\d+ cannot be used\. .*ECONNREFUSED.* Nothing was done\.\n$/,
   )
 }, 20_000)
 
