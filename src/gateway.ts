@@ -7,7 +7,7 @@ import { clientAuth } from './auth/client.js'
 import { jwtAuth } from './auth/jwt.js'
 import { Guesses } from './auth/guesses.js'
 import { FRESH_MS, StoredKeys } from './auth/stored-keys.js'
-import { tokens } from './auth/token.js'
+import { tokens, type Tokens } from './auth/token.js'
 import type { Config } from './config.js'
 import { auditTeller } from './core/audit.js'
 import { buildCore } from './core/build.js'
@@ -33,7 +33,8 @@ import { withoutPassword } from './store/redis-where.js'
 import { requireDurability } from './store/require-durability.js'
 import { PATIENCE_MS, requireRedis } from './store/require-redis.js'
 import { requireRights } from './store/require-rights.js'
-import { openStore } from './store/store.js'
+import type { RateName } from './store/rates.js'
+import { openStore, type Store } from './store/store.js'
 import { agentsDoor } from './surfaces/agents/io.js'
 import { helixSurface } from './surfaces/helix/chat.js'
 import { helixDoor, SYNC_PATH } from './surfaces/helix/socket.js'
@@ -161,53 +162,21 @@ export async function startGateway(config: Config, log: Logger, version: string)
     const moving = new AbortController()
     const hardStop = new AbortController()
     setMaxListeners(0, moving.signal, hardStop.signal) // every open stream listens
-    const stored = config.http.keyStore ? new StoredKeys(store.apiKeys) : undefined
-    if (stored) {
-      const look = (how: 'check' | 'recheck') =>
-        stored[how]().catch((err: unknown) => observe.outage('keys in use', err)) // looked at again soon
-      const revoked = (id: string) => {
-        log.info({ event: 'key_revoked', keyId: id }, 'key revoked: what it held open is closed')
-        stored.revoked(id)
-      }
-      await patiently(async () => {
-        const heeding = await store.apiKeys.heed({ revoked, look: () => void look('recheck') })
-        closers.push(() => heeding[Symbol.dispose]())
-      })
-      const timer = setInterval(() => void look('check'), FRESH_MS)
-      closers.push(() => clearInterval(timer))
-    }
-    const { jwt } = config.http
-    const asClient = clientAuth({
-      keys: config.http.clientKeys,
-      ...(stored && { stored }),
-      ...(jwt && { jwt: jwtAuth(jwt, log) }),
-    })
-    const addressIn = addressOf(config.http.trustProxy)
-    const { rates } = config.http
-    const counter = (name: 'requests' | 'messages' | 'failures') => {
-      const rate = store.rate(name, rates[name], rates.windowMs)
-      return (subject: string) => rate.count(subject)
-    }
-    const guesses = new Guesses(counter('failures'), (address, forMs) => observe.addressBlocked({ address, forMs }))
-    const attempt: HttpParts['attempt'] = (req, credential, verify) =>
-      guesses.attempt(netOf(addressIn(req)), credential, verify).catch((thrown: unknown) => {
-        if (thrown instanceof ThroughlineError && thrown.code === 'rate_limit_exceeded') observe.limited('failures')
-        throw thrown
-      })
+    const credentials = await openCredentials(config.http, { store, observe, signer, closers })
     const places = config.http.maxStreamsPerOwner > 0 ? new Places(parts, config.http.maxStreamsPerOwner) : undefined
     if (places) {
       await patiently(() => places.start())
       closers.push(() => places.stop())
     }
+    const { rates } = config.http
     let streams = 0
     const http = {
       log,
-      authenticate: (req: IncomingMessage) =>
-        attempt(req, req.headers.authorization ?? '', () => asClient(req.headers.authorization)),
-      attempt,
+      authenticate: credentials.asClient,
+      attempt: credentials.attempt,
       rates: {
-        ...(rates.requests > 0 && { requests: counter('requests') }),
-        ...(rates.messages > 0 && { messages: counter('messages') }),
+        ...(rates.requests > 0 && { requests: counterOf(store, 'requests', rates) }),
+        ...(rates.messages > 0 && { messages: counterOf(store, 'messages', rates) }),
       },
       ...(places && { enterPlace: (owner: string, resumable: boolean) => places.enter(owner, resumable) }),
       draining: moving.signal,
@@ -253,15 +222,9 @@ export async function startGateway(config: Config, log: Logger, version: string)
     })
     closers.push(() => closed(server))
 
-    const verifyAgent = agentAuth({
-      keys: config.http.agentKeys,
-      ...(stored && { stored }),
-      ...(signer && { tokens: signer }),
-    })
-    const asAgent = (key: string | undefined, req: IncomingMessage) => attempt(req, key ?? '', () => verifyAgent(key))
     const agents = agentsDoor(server, parts, links, pools, {
       adapter: { pub: opened('adapter-pub'), sub: opened('adapter-sub'), key: store.keys.sockets },
-      authenticate: asAgent,
+      authenticate: credentials.asAgent,
       origins: config.http.origins,
       maxAgents: config.http.maxAgents,
       maxFrameBytes: config.http.agentMaxFrameBytes,
@@ -269,7 +232,7 @@ export async function startGateway(config: Config, log: Logger, version: string)
     closers.push(() => agents.stop())
     const editors = helixDoor(parts, links, pools, {
       ...config.helix,
-      authenticate: asAgent,
+      authenticate: credentials.asAgent,
       keyless: config.http.keyless,
       maxAgents: config.http.maxAgents,
       evict: (link) => agents.fleet.evict(link),
@@ -402,6 +365,60 @@ async function jobsOf(queues: Counted[]) {
     ),
   )
   return jobs.flat()
+}
+
+/** Counts one of what a rate limits, over all replicas. */
+function counterOf(store: Store, name: RateName, rates: Config['http']['rates']) {
+  const rate = store.rate(name, rates[name], rates.windowMs)
+  return (subject: string) => rate.count(subject)
+}
+
+/** By what clients and agents come in, and the guard against who tries keys out. */
+async function openCredentials(
+  http: Config['http'],
+  parts: { store: Store; observe: Observe; signer: Tokens | undefined; closers: (() => unknown)[] },
+) {
+  const { store, observe, signer, closers } = parts
+  const { log } = observe
+  const stored = http.keyStore ? new StoredKeys(store.apiKeys) : undefined
+  if (stored) {
+    const look = (how: 'check' | 'recheck') => stored[how]().catch((err: unknown) => observe.outage('keys in use', err)) // looked at again soon
+    const revoked = (id: string) => {
+      log.info({ event: 'key_revoked', keyId: id }, 'key revoked: what it held open is closed')
+      stored.revoked(id)
+    }
+    await patiently(async () => {
+      const heeding = await store.apiKeys.heed({ revoked, look: () => void look('recheck') })
+      closers.push(() => heeding[Symbol.dispose]())
+    })
+    const timer = setInterval(() => void look('check'), FRESH_MS)
+    closers.push(() => clearInterval(timer))
+  }
+  const verifyClient = clientAuth({
+    keys: http.clientKeys,
+    ...(stored && { stored }),
+    ...(http.jwt && { jwt: jwtAuth(http.jwt, log) }),
+  })
+  const verifyAgent = agentAuth({
+    keys: http.agentKeys,
+    ...(stored && { stored }),
+    ...(signer && { tokens: signer }),
+  })
+
+  const addressIn = addressOf(http.trustProxy)
+  const failures = counterOf(store, 'failures', http.rates)
+  const guesses = new Guesses(failures, (address, forMs) => observe.addressBlocked({ address, forMs }))
+  const attempt: HttpParts['attempt'] = (req, credential, verify) =>
+    guesses.attempt(netOf(addressIn(req)), credential, verify).catch((thrown: unknown) => {
+      if (thrown instanceof ThroughlineError && thrown.code === 'rate_limit_exceeded') observe.limited('failures')
+      throw thrown
+    })
+  return {
+    attempt,
+    asClient: (req: IncomingMessage) =>
+      attempt(req, req.headers.authorization ?? '', () => verifyClient(req.headers.authorization)),
+    asAgent: (key: string | undefined, req: IncomingMessage) => attempt(req, key ?? '', () => verifyAgent(key)),
+  }
 }
 
 /** A replica that starts while Redis is slow waits for it, as long as `requireRedis` would. */
