@@ -1,5 +1,6 @@
 import { ThroughlineError } from '../protocol/errors.js'
 import { hashKey } from './hash.js'
+import { remember } from './remember.js'
 
 /** Addresses that are kept in mind as blocked, and callers that came in; the oldest are forgotten first. */
 const MOST = 10_000
@@ -41,7 +42,7 @@ export class Guesses {
     try {
       const found = await verify()
       if (found === undefined) await this.#failed(address)
-      else remember(this.#known, caller, true)
+      else remember(this.#known, MOST, caller, true)
       return found
     } catch (thrown) {
       if (thrown instanceof ThroughlineError && thrown.code === 'unauthorized') await this.#failed(address)
@@ -53,13 +54,7 @@ export class Guesses {
     const { exceeded, resetMs } = await this.#count(address)
     if (!exceeded) return
     const known = (this.#blocked.get(address) ?? 0) > this.#now()
-    remember(this.#blocked, address, this.#now() + resetMs)
+    remember(this.#blocked, MOST, address, this.#now() + resetMs)
     if (!known) this.#tell(address, resetMs)
   }
-}
-
-function remember<T>(map: Map<string, T>, key: string, value: T): void {
-  map.delete(key)
-  map.set(key, value)
-  if (map.size > MOST) map.delete(map.keys().next().value!)
 }

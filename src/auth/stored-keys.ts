@@ -3,6 +3,7 @@ import { keyIdIn, type ApiKey, type KeyKind } from '../protocol/api-key.js'
 import { ThroughlineError } from '../protocol/errors.js'
 import { hashKey } from './hash.js'
 import type { EndOfAccess, Hold } from './hold.js'
+import { remember } from './remember.js'
 
 /** Where keys are kept. Each function throws `store_unavailable` while it cannot be asked. */
 export interface KeyStore {
@@ -146,11 +147,4 @@ export class StoredKeys {
     this.#held.delete(id)
     for (const end of held?.ends ?? []) end(why)
   }
-}
-
-/** Puts an entry in, last; the oldest goes when there are too many. */
-function remember<T>(map: Map<string, T>, most: number, id: string, value: T): void {
-  map.delete(id)
-  map.set(id, value)
-  if (map.size > most) map.delete(map.keys().next().value!)
 }

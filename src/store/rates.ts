@@ -1,21 +1,11 @@
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
+import type { Count } from '../protocol/count.js'
 import type { Keys } from './keys.js'
 import { within, type Connection } from './redis.js'
 import type { Replicas } from './replicas.js'
 
 /** What is counted: an owner's requests, the messages among them, and failed authentications of an address. */
 export type RateName = 'requests' | 'messages' | 'failures'
-
-/** Where a subject stands in its window. Times in ms. */
-export interface Count {
-  limit: number
-  windowMs: number
-  /** How many more there may be until `resetMs` from now. */
-  remaining: number
-  resetMs: number
-  /** This one was too many. */
-  exceeded: boolean
-}
 
 /** Longest that a count waits for Redis, ms: nobody should wait for being counted. */
 const PATIENCE_MS = 500

@@ -18,12 +18,7 @@ export class Threads {
   async bind(pool: string, thread: string, session: SessionId): Promise<void> {
     const key = this.#keys.thread(pool, thread)
     await this.#db.run((redis) =>
-      redis
-        .multi()
-        .hsetnx(key, 'session', session)
-        .hset(key, { thread, pool })
-        .pexpire(key, this.#ttlMs)
-        .exec(),
+      redis.multi().hsetnx(key, 'session', session).hset(key, { thread, pool }).pexpire(key, this.#ttlMs).exec(),
     )
   }
 

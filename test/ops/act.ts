@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { eventually } from '../support/eventually.js'
 import { startNginx } from '../support/nginx.js'
 import { startProgram, type Program } from '../support/program.js'
 import { Deployment } from './deployment.js'
@@ -63,6 +64,7 @@ export async function act({ name, redisUrl, replicas = 3, env, happens }: ActOpt
     (ports) => nginx.route(ports),
   )
   await deployment.start(replicas)
+  await eventually(async () => (await fetch(`${nginx.url}/docs`)).status !== 502) // its reload is over
   await using agents = startAgents(nginx.url, agentKey)
   const load = new Load({
     url: nginx.url,
@@ -124,7 +126,7 @@ export function expectNothingLost({ verdict, deployment, bugs }: Outcome): void 
     failed: 0,
     wrongReader: 0,
   })
-  expect(messages).toBeGreaterThan(60)
+  expect(messages).toBeGreaterThan(40) // else nothing was going on
   expect(deployment.accidents).toEqual([])
   expect(bugs).toEqual([])
 }

@@ -2,11 +2,12 @@ import { randomUUID } from 'node:crypto'
 import type { Request, RequestHandler, Response } from 'express'
 import { claimedKeyId } from '../../auth/client.js'
 import type { Hold } from '../../auth/hold.js'
+import type { Count } from '../../protocol/count.js'
 import type { InteractionId, SessionId } from '../../protocol/ids.js'
 import type { RequestTrace } from '../../observe/tracing.js'
 import { NO_TRACE, parseTraceContext, traceIdOf, type TraceContext, type Trail } from '../../protocol/trail.js'
 import type { HttpObserver, HttpParts } from './parts.js'
-import type { Count, Paced, Place } from './quotas.js'
+import type { Paced, Place } from './quotas.js'
 
 /** What is known of one request, from its first byte to the line in the log. */
 export interface Call {

@@ -1,8 +1,9 @@
 import type { Response } from 'express'
+import type { Count } from '../../protocol/count.js'
 import { ThroughlineError } from '../../protocol/errors.js'
 import type { Call } from './call.js'
 import type { HttpParts } from './parts.js'
-import type { Count, Paced } from './quotas.js'
+import type { Paced } from './quotas.js'
 
 /** How a surface tells of counts beside the standard headers. */
 export type TellCounts = (counts: ReadonlyMap<Paced, Count>) => Record<string, string>

@@ -1,11 +1,4 @@
-/** Where an owner stands in a window. Times in ms. */
-export interface Count {
-  limit: number
-  windowMs: number
-  remaining: number
-  resetMs: number
-  exceeded: boolean
-}
+import type { Count } from '../../protocol/count.js'
 
 /** What of an owner is limited: all requests, and the messages among them. */
 export type Paced = 'requests' | 'messages'
