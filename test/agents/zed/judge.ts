@@ -80,7 +80,8 @@ function judgeTurn(verdict: Verdict, it: Told): void {
     else wrong('ended otherwise', runs.map(brief))
   }
   if (runs.some((run) => same(run, turn.output))) return void verdict.exact++
-  const own = turn.output.filter(({ text }) => turn.input !== '' && text.includes(turn.input))
+  const words = turn.input || (runs[0]?.prompt ?? '')
+  const own = turn.output.filter(({ text }) => words !== '' && text.includes(words))
   const late = turn.output.filter((entry) => !own.includes(entry))
   for (const entry of late) {
     const of = it.conversation.filter((run) => !runs.includes(run) && holds(run, entry))

@@ -141,8 +141,12 @@ class Trial {
     const told: Told[] = []
     for (const session of [...ids, ...branches])
       for (const turn of await this.#turnsOf(session)) {
-        const own = (it: Run): boolean =>
-          turn.origin === 'agent' ? it.interaction === '' && it.prompt === turn.input : it.interaction === turn.id
+        const own = (it: Run): boolean => {
+          if (turn.origin !== 'agent') return it.interaction === turn.id
+          if (it.interaction !== '' || turn.input !== '') return it.interaction === '' && it.prompt === turn.input
+          // what was typed was lost on its way, and the answer was heard
+          return it.inDoubt.has('user') && turn.output.some(({ text }) => text.includes(it.prompt))
+        }
         const agent = agents.find((it) => it.runs.some(own)) ?? agents[ids.indexOf(session)]
         told.push({
           turn,
