@@ -962,6 +962,7 @@ export function secretsIn(env: Record<string, string | undefined> = process.env)
     const given = env[name]
     if (!it.secret || !given) return []
     if (name === 'REDIS_URL') return passwordsIn(given)
+    if (name === 'REDIS_SENTINEL_PASSWORD') return [given] // no list: it may have commas
     return given.split(',').flatMap((item) => [item.trim(), item.slice(item.indexOf('=') + 1).trim()])
   })
 }

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { agentAuth } from './auth/agent.js'
-import { clientAuth } from './auth/client.js'
+import { bearerOf, clientAuth } from './auth/client.js'
 import { jwtAuth } from './auth/jwt.js'
 import { Guesses } from './auth/guesses.js'
 import { FRESH_MS, StoredKeys } from './auth/stored-keys.js'
@@ -408,15 +408,17 @@ async function openCredentials(
   const addressIn = addressOf(http.trustProxy)
   const failures = counterOf(store, 'failures', http.rates)
   const guesses = new Guesses(failures, (address, forMs) => observe.addressBlocked({ address, forMs }))
-  const attempt: HttpParts['attempt'] = (req, credential, verify) =>
-    guesses.attempt(netOf(addressIn(req)), credential, verify).catch((thrown: unknown) => {
+  const attempt: HttpParts['attempt'] = (req, credential, verify) => {
+    if (credential === '') return verify() // who shows nothing tries nothing out
+    return guesses.attempt(netOf(addressIn(req)), credential, verify).catch((thrown: unknown) => {
       if (thrown instanceof ThroughlineError && thrown.code === 'rate_limit_exceeded') observe.limited('failures')
       throw thrown
     })
+  }
   return {
     attempt,
     asClient: (req: IncomingMessage) =>
-      attempt(req, req.headers.authorization ?? '', () => verifyClient(req.headers.authorization)),
+      attempt(req, bearerOf(req.headers.authorization) ?? '', () => verifyClient(req.headers.authorization)),
     asAgent: (key: string | undefined, req: IncomingMessage) => attempt(req, key ?? '', () => verifyAgent(key)),
   }
 }

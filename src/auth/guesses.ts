@@ -1,5 +1,6 @@
 import { ThroughlineError } from '../protocol/errors.js'
 import { hashKey } from './hash.js'
+import { NotGoodHere } from './jwt.js'
 import { remember } from './remember.js'
 
 /** Addresses that are kept in mind as blocked, and callers that came in; the oldest are forgotten first. */
@@ -45,7 +46,7 @@ export class Guesses {
       else remember(this.#known, MOST, caller, true)
       return found
     } catch (thrown) {
-      if (thrown instanceof ThroughlineError && thrown.code === 'unauthorized') await this.#failed(address)
+      if (isGuess(thrown)) await this.#failed(address)
       throw thrown
     }
   }
@@ -58,3 +59,6 @@ export class Guesses {
     if (!known) this.#tell(address, resetMs)
   }
 }
+
+const isGuess = (thrown: unknown): boolean =>
+  thrown instanceof ThroughlineError && thrown.code === 'unauthorized' && !(thrown instanceof NotGoodHere)

@@ -61,7 +61,7 @@ export function jwtAuth(settings: JwtSettings, log: JwtLog, pace = PACE): Verify
       payload = verified.payload
     } catch (err) {
       if (err instanceof errors.JWTExpired || err instanceof errors.JWTClaimValidationFailed)
-        throw new ThroughlineError('unauthorized', { message: reasonOf(err, settings) })
+        throw new NotGoodHere('unauthorized', { message: reasonOf(err, settings) })
       if (err instanceof errors.JOSEError) return undefined
       if (err instanceof ThroughlineError) throw err
       log.warn({ event: 'issuer_unavailable', err }, 'a key of JWT_ISSUER cannot be used; its JWTs are answered 503')
@@ -69,12 +69,15 @@ export function jwtAuth(settings: JwtSettings, log: JwtLog, pace = PACE): Verify
     }
     const owner = payload[ownerClaim]
     if (typeof owner !== 'string' || !isOwner(owner))
-      throw new ThroughlineError('unauthorized', {
+      throw new NotGoodHere('unauthorized', {
         message: `The claim "${ownerClaim}" of the token is not a text of 1 to ${MAX_OWNER} printable characters.`,
       })
     return { owner, expiresAt: (payload.exp! + CLOCK_TOLERANCE_S) * 1000 }
   }
 }
+
+/** What the issuer has signed is of no use here: it has expired, or is for others. Nobody guesses such a thing. */
+export class NotGoodHere extends ThroughlineError {}
 
 /** Signed by the issuer, so its bearer may know what is wrong. */
 function reasonOf(err: errors.JWTExpired | errors.JWTClaimValidationFailed, { ownerClaim }: JwtSettings): string {

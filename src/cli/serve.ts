@@ -46,6 +46,6 @@ export async function serve(stop: AbortSignal, kill: AbortSignal): Promise<numbe
   const leave = AbortSignal.any([stop, gateway.asked])
   if (!leave.aborted) await new Promise((resolve) => leave.addEventListener('abort', resolve, { once: true }))
   const killed = new Promise((resolve) => kill.addEventListener('abort', resolve, { once: true }))
-  await Promise.race([gateway.drain(), killed])
+  await (kill.aborted ? gateway.close() : Promise.race([gateway.drain(), killed])) // asked twice while it started
   return 0
 }

@@ -24,15 +24,22 @@ export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<
   const now = clock.now()
   const trace = observe.tracing?.begin()
   await store.deadlines.enlist(interaction, now + LOOK_SOON_MS, now) // the deadline first, as in submit
-  const answer = await store.sessions.begin({
-    interaction,
-    session: it.session,
-    input,
-    epoch: it.epoch,
-    historyLimit: settings.historyLimit,
-    ...(trace && { trace }),
-  })
+  it.begun = true // before the script, whose wake may come sooner than its answer
+  const answer = await store.sessions
+    .begin({
+      interaction,
+      session: it.session,
+      input,
+      epoch: it.epoch,
+      historyLimit: settings.historyLimit,
+      ...(trace && { trace }),
+    })
+    .catch((err: unknown) => {
+      it.begun = false
+      throw err
+    })
   if (answer.word === 'superseded' || answer.word === 'gone') {
+    it.begun = false
     it.settling = false
     it.deliver()
     return undefined

@@ -85,7 +85,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   const { store, settings, observe } = parts
   // the next turn goes over the agent's next connection
   if (station.link.ending && it.request === '' && !it.begun) return
-  if (station.draining && it.request === '') return handOver(parts, station, it)
+  if (station.draining && it.request === '' && !it.begun && !it.settling) return handOver(parts, station, it)
   if (await isEarly(parts, it)) return
   const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
   const askedAt = performance.now()
@@ -115,6 +115,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
     case 'ended':
       return it.deliver()
     case 'idle':
+      it.begun = false
       if (it.request) end(parts, station, it, 'cancelled')
       return giveUp(parts, station, it)
     case 'superseded':
@@ -291,7 +292,7 @@ async function handOver(parts: Parts, station: Station, it: Hold): Promise<void>
   if (pool !== null) {
     const { word, interaction } = await parts.store.leases.release(it.session, it.epoch, 'left')
     drop(station, it)
-    await parts.store.pools.gaveUp(pool, agent, it.session)
+    if (word === 'ok') await parts.store.pools.gaveUp(pool, agent, it.session) // else it is a newer connection's
     if (word === 'ok' && interaction) await nudge(parts, it.session)
   }
   moveOn(station)
@@ -316,6 +317,7 @@ async function reattach(parts: Parts, station: Station, it: Hold): Promise<void>
     epochAbove: it.epoch,
     incarnation: newName('i').slice(2),
   })
+  if (answer.word === 'superseded') return overtaken(station, it, 'superseded')
   if (answer.word !== 'ok') {
     if (request) link.cancel(it.session, request, 'superseded')
     drop(station, it)

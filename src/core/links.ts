@@ -50,7 +50,7 @@ export class Station {
 
   /** Whether it has no turn in hand. */
   get idle(): boolean {
-    return [...this.holds.values()].every((it) => it.request === '' && !it.settling)
+    return [...this.holds.values()].every((it) => it.request === '' && !it.settling && !it.begun)
   }
 
   get free(): number {

@@ -103,6 +103,8 @@ export class Places {
     }
     for (const [owner, members] of owners) {
       const { refused } = await this.#occupy(owner, members, false)
+      for (const member of members)
+        if (!this.#held.has(member)) this.#parts.store.places.leave(owner, member).catch(() => {}) // left meanwhile
       for (const member of refused) {
         this.#held.get(member)?.taken.abort()
         this.#held.delete(member)

@@ -33,8 +33,7 @@ export async function seal(
   const [turn, stored] = await Promise.all([foldLog(store.log, id, trace), store.turns.read(id)])
   if (stored && isTerminal(stored.status)) await store.durability.end(id) // so what is sealed is known to be safe
   // the webhook first: whoever dies in between leaves a turn that is not sealed, and the next to seal it tells again
-  if (stored && stored.webhook !== '' && isTerminal(stored.status) && stored.output === null)
-    await outbound.turnEnded(stored)
+  if (stored && stored.webhook !== '' && isTerminal(stored.status) && !stored.sealed) await outbound.turnEnded(stored)
   const answer = await store.turns.seal(id, turn.entries)
   if (answer === 'running') return
   if (!stored || answer !== 'ok') return store.deadlines.drop(id)

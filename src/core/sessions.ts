@@ -119,6 +119,6 @@ export async function removeSession(
   await store.sessions.unlist(owner, id)
   const removed = await store.sessions.remove(id)
   await store.pools.withdraw(pool, id, agent)
-  if (thread) await store.threads.clear(pool, thread)
+  if (thread) await store.threads.clear(pool, thread, id)
   for (const interaction of removed?.interactions ?? []) await settle(interaction)
 }

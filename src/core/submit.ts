@@ -2,7 +2,7 @@ import { ThroughlineError } from '../protocol/errors.js'
 import { isSessionId } from '../protocol/ids.js'
 import type { SubmitRefusal } from '../store/sessions.js'
 import type { NewMessage, Submitted } from './core.js'
-import { reserve } from './idempotency.js'
+import { expectAgain, reserve } from './idempotency.js'
 import { newInteractionId, newSessionId } from './mint.js'
 import { nudge } from './nudge.js'
 import { LOOK_SOON_MS, type Parts } from './parts.js'
@@ -65,7 +65,12 @@ export async function submit(parts: Parts, owner: string, message: NewMessage): 
   }
   if (answer.interrupted) await store.deadlines.look(answer.interrupted, clock.now(), 'sooner') // to be sealed
   if (answer.holder === '' && answer.position === 0) await nudge(parts, ids.session)
-  await store.durability.message(owner, ids.interaction, { lookAtMs, newSession: !('session' in to), reserved })
+  try {
+    await store.durability.message(owner, ids.interaction, { lookAtMs, newSession: !('session' in to), reserved })
+  } catch (err) {
+    if (message.once) await expectAgain(parts, owner, message.once, ids).catch(() => {}) // it is stored, and runs
+    throw err
+  }
   return {
     session: ids.session,
     interaction: ids.interaction,

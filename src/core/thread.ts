@@ -24,7 +24,7 @@ export async function forgetThread(
   const interaction = interactionOf(request)
   const answer = await store.turns.forgetThread(interaction, request, epoch)
   if (answer.word === 'stale') return false
-  if (answer.thread) await store.threads.clear(pool, answer.thread)
+  if (answer.thread) await store.threads.clear(pool, answer.thread, sessionOf(request))
   observe.threadForgotten({
     session: sessionOf(request),
     interaction,

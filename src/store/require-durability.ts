@@ -47,6 +47,7 @@ export async function requireDurability(
           const what = `${name} does not sync its append-only file before it answers: set appendonly yes and appendfsync always (or, from Redis 7.2 on, appendonly yes), or add a replica and set DURABILITY_REPLICAS=1`
           return { what, lasting: true }
         }
+        await master.call('WAITAOF', 0, 0, 1) // whether we may
         confirmation = { by: 'file' }
       }
     }

@@ -27,7 +27,9 @@ export class Threads {
     return (found ?? undefined) as SessionId | undefined
   }
 
-  async clear(pool: string, thread: string): Promise<void> {
-    await this.#db.run((redis) => redis.del(this.#keys.thread(pool, thread)))
+  /** Forgets the thread, if it is this session's. */
+  async clear(pool: string, thread: string, session: SessionId): Promise<void> {
+    if ((await this.session(pool, thread)) === session)
+      await this.#db.run((redis) => redis.del(this.#keys.thread(pool, thread)))
   }
 }

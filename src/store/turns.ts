@@ -61,7 +61,7 @@ const SUMMARY = [
     'sealedAt',
     'forgottenAt',
   ],
-  ...['errorCode', 'errorMessage', 'ephemeral', 'webhook'],
+  ...['errorCode', 'errorMessage', 'ephemeral', 'webhook', 'requestId', 'traceparent', 'tracestate'],
 ]
 
 export type DispatchAnswer =

@@ -145,9 +145,11 @@ describe('threads', () => {
     expect(await store.threads.session('coder', 'T-1')).toBe(session)
     expect(await store.threads.session('other', 'T-1')).toBeUndefined()
     expect(await store.immortal()).toEqual([])
-    await store.threads.bind('coder', 'T-1', newSessionId()) // the agent of another session names it
+    const other = newSessionId()
+    await store.threads.bind('coder', 'T-1', other) // the agent of another session names it, and forgets it
+    await store.threads.clear('coder', 'T-1', other)
     expect(await store.threads.session('coder', 'T-1')).toBe(session)
-    await store.threads.clear('coder', 'T-1')
+    await store.threads.clear('coder', 'T-1', session)
     expect(await store.threads.session('coder', 'T-1')).toBeUndefined()
   })
 })

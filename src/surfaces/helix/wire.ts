@@ -80,9 +80,9 @@ const STATUS: Record<string, EntryStatus> = {
   canceled: 'cancelled',
 }
 
-/** Reads a frame. Throws an Error that says what is wrong with it. */
+/** Reads a frame. Throws an Error that says what is wrong with it, without what it says. */
 export function readFrame(json: string): HelixEvent {
-  const { event_type: name, data } = Frame.parse(JSON.parse(json))
+  const { event_type: name, data } = Frame.parse(parsed(json))
   const of = <T>(schema: z.ZodType<T>): T => schema.parse(data ?? {})
   switch (name) {
     case 'agent_ready': {
@@ -199,3 +199,12 @@ export type HelixCommand =
       data: { acp_thread_id: string; agent_name: string; session_id: string; request_id?: string }
     }
   | { type: 'cancel_current_turn'; data: { request_id: string; session_id: string } }
+
+/** JSON.parse would quote what it does not understand. */
+function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json)
+  } catch {
+    throw new Error('not JSON')
+  }
+}

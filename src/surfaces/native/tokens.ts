@@ -29,8 +29,11 @@ export const byToken =
   async (call, req) => {
     const given = req.query['token']
     if (given === undefined) return false
+    // a good one is heard from any address: EventSource would give up for good at a 429
     const opened =
-      typeof given === 'string' ? await attempt(req, given, async () => tokens?.open('stream', given)) : undefined
+      typeof given === 'string'
+        ? ((await tokens?.open('stream', given)) ?? (await attempt(req, given, () => Promise.resolve(undefined))))
+        : undefined
     if (!opened) {
       const message = 'The token has expired, or is none of this gateway. Ask for another one.'
       throw new ThroughlineError('unauthorized', { message, param: 'token' })
