@@ -1,5 +1,5 @@
 import type { Entry } from '../protocol/fold.js'
-import type { InteractionId, SessionId } from '../protocol/ids.js'
+import { interactionOf, type InteractionId, type SessionId } from '../protocol/ids.js'
 import type { Interaction } from '../protocol/views.js'
 import { hold } from './deliver.js'
 import { claimantOf } from './link.js'
@@ -45,7 +45,7 @@ export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<
     return undefined
   }
   if (trace && answer.word === 'ok') observe.trails.note(interaction, { requestId: '', ...trace })
-  it.begun = true
+  it.begun = it.heard === '' || interactionOf(it.heard) !== interaction // else it was dispatched meanwhile
   observe.turnBegunByAgent({ session: it.session, interaction, yielded: answer.yielded, queued: answer.position })
   it.deliver()
   return answer.position
