@@ -16,9 +16,15 @@ import { foldLog } from './seal.js'
 /**
  * A person wrote to the agent directly: a turn of its own, before all that waits; a prompt that the agent was given and
  * has not begun to answer steps back. The agent is told the turn's name like that of any other (`origin: 'agent'`).
- * Gives its place: 0, it runs now; 1, after the turn that runs; undefined when the session is no longer this agent's.
+ * `agentRef` is how the agent refers to it, for its next connection. Gives its place: 0, it runs now; 1, after the turn that runs;
+ * undefined when the session is no longer this agent's.
  */
-export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<number | undefined> {
+export async function beginTurn(
+  parts: Parts,
+  it: Hold,
+  input: string,
+  agentRef: string,
+): Promise<number | undefined> {
   const { store, settings, clock, observe } = parts
   const interaction = newInteractionId(it.session)
   const now = clock.now()
@@ -32,6 +38,7 @@ export async function beginTurn(parts: Parts, it: Hold, input: string): Promise<
       input,
       epoch: it.epoch,
       historyLimit: settings.historyLimit,
+      agentRef,
       ...(trace && { trace }),
     })
     .catch((err: unknown) => {
@@ -92,7 +99,7 @@ export async function takeSession(parts: Parts, station: Station, session: Sessi
 const PAST_TURNS = 200
 
 /** An earlier turn of a session. */
-export interface PastTurn extends Pick<Interaction, 'id' | 'origin' | 'attempt'> {
+export interface PastTurn extends Pick<Interaction, 'id' | 'origin' | 'status' | 'attempt'> {
   entries: readonly Entry[]
 }
 
@@ -104,7 +111,7 @@ export async function pastTurns(
 ): Promise<PastTurn[]> {
   const ids = (await store.sessions.interactions(session)).slice(-PAST_TURNS).filter((id) => id !== but)
   const past: PastTurn[] = []
-  for (const { id, origin, attempt, output, tip } of await store.turns.readMany(ids))
-    past.push({ id, origin, attempt, entries: output ?? (tip > 0 ? (await foldLog(store.log, id)).entries : []) })
+  for (const { id, origin, status, attempt, output, tip } of await store.turns.readMany(ids))
+    past.push({ id, origin, status, attempt, entries: output ?? (tip > 0 ? (await foldLog(store.log, id)).entries : []) })
   return past
 }

@@ -190,6 +190,8 @@ export class Sessions {
     input: string
     epoch: number
     historyLimit: number
+    /** How the agent refers to it, or ''. */
+    agentRef: string
     trace?: TraceContext
   }): Promise<
     | { word: 'ok' | 'known'; position: number; yielded: InteractionId | '' }
@@ -204,6 +206,7 @@ export class Sessions {
       turn.historyLimit,
       traceparent,
       tracestate,
+      turn.agentRef,
     ])
     if (word === 'superseded') return { word, epoch: Number(a || 0) }
     if (word === 'gone') return { word }

@@ -18,6 +18,8 @@ export interface StoredInteraction {
   origin: 'client' | 'agent'
   input: string
   metadata: Record<string, string>
+  /** Of a turn that the agent began: how the agent refers to it, or ''. */
+  agentRef: string
   request: RequestId | ''
   attempt: number
   createdAt: number
@@ -44,7 +46,7 @@ export interface StoredInteraction {
 }
 
 /** An interaction without what was said in it. `sealed`: its result is kept and nothing is left to do. */
-export type TurnSummary = Omit<StoredInteraction, 'input' | 'output' | 'metadata'> & {
+export type TurnSummary = Omit<StoredInteraction, 'input' | 'output' | 'metadata' | 'agentRef'> & {
   dispatchedAt: number
   sealed: boolean
 }
@@ -143,7 +145,7 @@ export class Turns {
     const hash: Record<string, string> = {}
     for (const [i, field] of SUMMARY.entries()) if (values[i] != null) hash[field] = values[i]
     if (hash['status'] === undefined) return undefined
-    const { input: _, output: __, metadata: ___, ...rest } = toInteraction(id, hash)
+    const { input: _, output: __, metadata: ___, agentRef: ____, ...rest } = toInteraction(id, hash)
     return { ...rest, dispatchedAt: Number(hash['dispatchedAt'] ?? 0), sealed: hash['sealedAt'] !== undefined }
   }
 
@@ -337,6 +339,7 @@ function toInteraction(id: InteractionId, hash: Record<string, string>): StoredI
     origin: hash['origin'] ? 'agent' : 'client',
     input: hash['input'] ?? '',
     metadata: parsed<Record<string, string>>(hash['metadata']) ?? {},
+    agentRef: hash['agentRef'] ?? '',
     request: (hash['request'] ?? '') as RequestId | '',
     attempt: Number(hash['attempt'] ?? 0),
     createdAt: Number(hash['createdAt'] ?? 0),

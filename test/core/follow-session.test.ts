@@ -32,7 +32,7 @@ test('a turn that steps back for one that the agent begins is shown in two parts
   await using store = await openTestStore()
   const { session, id: first, epoch } = await store.running()
   const begun = newInteractionId(session)
-  const answer = await store.sessions.begin({ session, interaction: begun, input: 'typed', epoch, historyLimit: 100 })
+  const answer = await store.sessions.begin({ session, interaction: begun, input: 'typed', epoch, historyLimit: 100, agentRef: '' })
   expect(answer).toMatchObject({ word: 'ok', yielded: first })
   for (const id of [begun, first]) {
     const turn = await store.dispatch(session, epoch)
@@ -63,7 +63,7 @@ test('a turn that stepped back and is cancelled while it waits is told of', asyn
   await using store = await openTestStore()
   const { session, id: first, epoch } = await store.running()
   const begun = newInteractionId(session)
-  await store.sessions.begin({ session, interaction: begun, input: 'typed', epoch, historyLimit: 100 })
+  await store.sessions.begin({ session, interaction: begun, input: 'typed', epoch, historyLimit: 100, agentRef: '' })
   await store.turns.cancel(first, 'cancelled')
   const after = { interaction: begun, cursor: { n: 1, incarnation: '' } }
   const turn = await store.dispatch(session, epoch)

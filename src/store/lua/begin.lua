@@ -1,6 +1,7 @@
 -- begin: a turn that the agent begins, because a person writes to it directly. It goes before all that waits; a turn that
 -- the agent was given and has not begun to answer steps back into the line. Idempotent by its id.
 -- ARGV  3 interaction · 4 input · 5 epoch · 6 most turns kept · 7, 8 its trace: traceparent, tracestate
+--       9 how the agent refers to it, or ''
 -- gives {'ok' | 'known', position (0: it runs), turn that stepped back or ''} · {'superseded', epoch now} · {'gone'}
 if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 if get(session, 'epoch') ~= ARGV[5] then return { 'superseded', get(session, 'epoch') } end
@@ -15,7 +16,7 @@ touch()
 enlist(id, ARGV[4], '{}', ARGV[6], '')
 keep_trail(id, '', ARGV[7], ARGV[8])
 redis.call('HSET', session, 'agent', get(session, 'holder')) -- it has the thread now
-redis.call('HSET', interaction_key(id), 'origin', get(session, 'agent'))
+redis.call('HSET', interaction_key(id), 'origin', get(session, 'agent'), 'agentRef', ARGV[9])
 local ahead = current ~= '' and not yields
 record(id, { '{"type":"submitted","queued":' .. (ahead and 1 or 0) .. ',"origin":"agent"}' })
 if ahead then

@@ -43,19 +43,25 @@ export interface Outlet {
  */
 export type Fate = 'repeated' | 'stopped' | 'done'
 
-interface Turn {
+/** A turn as the gateway knows it. */
+interface Begun {
   request: RequestId
   interaction: InteractionId
   /** `agent`: a person wrote to the agent directly. */
   origin: 'client' | 'agent'
   input: string
+  /** Of a turn that the agent began: the request that its words carry, '' where that is not known. */
+  agentRef: string
+}
+
+interface Turn extends Omit<Begun, 'agentRef'> {
   outbox: Outbox
   answer: Answer
   /** Taken for a replay, though it came under this turn's own request. Its answer after all, if there is no other. */
   doubtful: Message[]
   /**
    * The delivery under whose request the answer began: a second answer to the same prompt is none. Of a turn that the agent
-   * began: the request that its words carry, which is that of an earlier prompt.
+   * began: the request that its words carry, which is that of an earlier prompt, as far as known.
    */
   speaker: string
   /** The earlier delivery under which the agent has the prompt, '' when it was sent under this request. */
@@ -92,8 +98,8 @@ export class Conversation {
   readonly #outlet: Outlet
   readonly #past: Past
   #turn: Turn | null = null
-  /** Turns that the agent has begun and that are not named yet. */
-  #expected = 0
+  /** Turns that the agent has begun and that are not named yet: the request that the words of each carry. */
+  #expected: string[] = []
   #named = (): void => {}
   /** A cancel that the agent has not confirmed, by the deliveries of the turn. */
   #cancelling: { open: Set<string>; done: Promise<unknown>; confirm: () => void } | null = null
@@ -144,9 +150,9 @@ export class Conversation {
   /** A turn from the gateway. A client's is sent to the agent; one that the agent began is only named. */
   start({ request, interaction, origin, input, thread, attempt }: TurnMessage): void {
     this.#fates.set(interaction, attempt > 1 ? 'repeated' : 'done')
-    this.#begin({ request, interaction, origin: origin ?? 'client', input }, 0, [])
+    const agentRef = origin === 'agent' ? this.#expected.shift() : undefined
+    this.#begin({ request, interaction, origin: origin ?? 'client', input, agentRef: agentRef ?? '' }, 0, [])
     if (origin === 'agent') {
-      this.#expected = Math.max(this.#expected - 1, 0)
       if (this.thread !== '' && this.thread !== thread) this.#say({ type: 'thread', thread: this.thread })
       return this.#named()
     }
@@ -167,15 +173,17 @@ export class Conversation {
     this.#outlet.whenReady(() => void this.#prompt(request, this.thread || null))
   }
 
-  /** The turn that the agent has in hand from an earlier connection, of which the log has `after` events of the agent. */
-  resume(
-    turn: { request: RequestId; interaction: InteractionId; origin: 'client' | 'agent'; input: string },
-    after: number,
-    entries: readonly Entry[],
-  ): void {
+  /**
+   * The turn that the agent has in hand from an earlier connection, of which the log has `after` events of the agent.
+   * `aside` is the last delivery of a prompt that stepped back for it, '' for none.
+   */
+  resume(turn: Begun, after: number, entries: readonly Entry[], aside: RequestId | ''): void {
     this.#begin(turn, after, entries)
     this.#turn!.resumed = true
-    if (turn.origin === 'agent') return
+    if (turn.origin === 'agent') {
+      if (aside) this.#aside = { interaction: interactionOf(aside), request: aside, bounced: false }
+      return
+    }
     this.#lastSent = turn.request
     this.#recent = [...this.#recent, turn.interaction].slice(-MOST_RECENT)
   }
@@ -208,14 +216,14 @@ export class Conversation {
     if (this.request) this.#say({ type: 'thread', thread })
   }
 
-  /** A turn that the agent begins is on its way: what is said meanwhile waits for it. */
-  expect(): void {
-    this.#expected++
+  /** A turn that the agent begins is on its way: what is said meanwhile waits for it. Its words carry this request. */
+  expect(agentRef: string): void {
+    this.#expected.push(agentRef)
   }
 
   /** It has the place already: what is said from here on is not of the turn that had it, also before it is named. */
   stepBack(): void {
-    if (this.#expected > 0 && this.#turn) this.#stepAside(this.#turn)
+    if (this.#expected.length > 0 && this.#turn) this.#stepAside(this.#turn)
   }
 
   #stepAside(turn: Turn): void {
@@ -227,7 +235,7 @@ export class Conversation {
 
   /** It did not come to be after all. */
   unexpect(): void {
-    this.#expected = Math.max(this.#expected - 1, 0)
+    this.#expected.pop()
     this.#named()
   }
 
@@ -239,7 +247,7 @@ export class Conversation {
 
   async message(said: Message): Promise<void> {
     this.#heard = true
-    const turn = await this.#current(said.request)
+    const turn = await this.#answering(said.request, said.id)
     if (turn?.origin !== 'agent' && (await this.#isOver(said.request, turn))) return this.#overheard(said)
     if (!turn || turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
     if (!turn.answer.has(said.id)) {
@@ -253,6 +261,23 @@ export class Conversation {
     else if (turn.speaker === '' && this.#names(turn, said.request)) turn.speaker = this.#lastSent = said.request
     this.#say(...turn.answer.update(said))
   }
+
+  /**
+   * The turn that runs, as what is said under this request, of this entry, shows: where the agent is at the prompt that had
+   * stepped back, what a person typed before is over, and its end was lost with a connection. For the words of one turn
+   * carry one request, that of its first message.
+   */
+  async #answering(request: string, entry: string): Promise<Turn | null> {
+    const turn = await this.#current(request)
+    if (turn?.origin !== 'agent' || turn.speaker === '' || request === turn.speaker) return turn
+    if (!this.#isAside(request) || turn.answer.has(entry)) return turn
+    if (turn.answer.empty) this.#end({ type: 'failed', code: 'agent_output_lost', message: LOST })
+    else this.#end({ type: 'completed', reason: 'end_turn' })
+    return this.#current(request)
+  }
+
+  #isAside = (request: string): boolean =>
+    this.#aside !== null && isRequestId(request) && interactionOf(request) === this.#aside.interaction
 
   /** Of a turn that is over: not shown, also when the agent tells it again. */
   #overheard({ id, content, kind, status, request }: Message): void {
@@ -306,7 +331,7 @@ export class Conversation {
     this.#endedAtLast(request)
     if (!turn) return this.#outlet.dropped('late', request)
     if (turn.origin === 'agent') {
-      if (this.#aside?.request === request && !this.#aside.bounced) {
+      if (this.#aside?.request === request && !this.#aside.bounced && !(turn.resumed && turn.speaker === request)) {
         this.#aside.bounced = true
         return this.#outlet.dropped('older', request)
       }
@@ -334,11 +359,11 @@ export class Conversation {
   }
 
   /** The agent could not: its words go to the reader. */
-  failed(code: string, message: string, request: string): void {
+  async failed(code: string, message: string, request: string): Promise<void> {
     this.#heard = true
-    const turn = this.#turn
-    if (!turn || turn.ended) return
-    if (turn.origin === 'client' && request !== '' && request !== turn.request)
+    const turn = await this.#answering(request, '')
+    if (!turn) return
+    if (turn.origin === 'client' && !['', turn.request, turn.askedAs].includes(request))
       return this.#outlet.dropped('older', request)
     this.#end({ type: 'failed', code, message: message || code })
   }
@@ -406,7 +431,7 @@ export class Conversation {
     this.#flush(turn)
   }
 
-  #begin(turn: Pick<Turn, 'request' | 'interaction' | 'origin' | 'input'>, after: number, has: readonly Entry[]): void {
+  #begin({ agentRef, ...turn }: Begun, after: number, has: readonly Entry[]): void {
     if (this.#turn) this.#forget(this.#turn)
     this.#asked.clear()
     this.#turn = {
@@ -414,7 +439,7 @@ export class Conversation {
       outbox: new Outbox(after),
       answer: new Answer(has),
       doubtful: [],
-      speaker: '',
+      speaker: agentRef,
       askedAs: '',
       ended: false,
       resumed: false,
@@ -466,8 +491,7 @@ export class Conversation {
    */
   async #current(request: string): Promise<Turn | null> {
     const running = () => (this.#turn && !this.#turn.ended ? this.#turn : null)
-    const aside = this.#aside !== null && isRequestId(request) && interactionOf(request) === this.#aside.interaction
-    if (running() || (this.#expected === 0 && !aside)) return running()
+    if (running() || (this.#expected.length === 0 && !this.#isAside(request))) return running()
     await new Promise<void>((resolve) => {
       this.#named = resolve
       setTimeout(resolve, NAMING_MS).unref()

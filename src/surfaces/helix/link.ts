@@ -8,7 +8,7 @@ import { foldLog } from '../../core/seal.js'
 import { WINDOW } from '../../core/writer.js'
 import type { CancelMessage, TurnMessage } from '../../protocol/agent-wire.js'
 import { TURN_ERRORS } from '../../protocol/errors.js'
-import { interactionOf, isRequestId, sessionOf, type RequestId, type SessionId } from '../../protocol/ids.js'
+import { interactionOf, isRequestId, requestOf, sessionOf, type RequestId, type SessionId } from '../../protocol/ids.js'
 import type { Status } from '../../protocol/interaction.js'
 import { Conversation, MOST_RECENT, type Fate } from './conversation.js'
 import { Past, type Known } from './past.js'
@@ -230,20 +230,20 @@ export class HelixLink implements AgentLink {
     if (!conversation) {
       conversation = await this.#branch(message.thread)
       if (!conversation) return this.#dropped('foreign', message.request)
-      if (!message.byUser) await this.#begin(conversation, '')
+      if (!message.byUser) await this.#begin(conversation, { ...message, content: '' })
     }
     if (!message.byUser) return conversation.message(message)
-    if (!conversation.echoes(message)) await this.#begin(conversation, message.content)
+    if (!conversation.echoes(message)) await this.#begin(conversation, message)
   }
 
   /** A person wrote at the agent. */
-  async #begin(conversation: Conversation, input: string): Promise<void> {
+  async #begin(conversation: Conversation, { content, request }: Message): Promise<void> {
     const { station } = this
     const held = station.holds.get(conversation.session)
     // an agent of named sessions that no longer has one was superseded; one of a pool gives them back between turns
     const it = held ?? (this.pool && (await takeSession(this.#parts, station, conversation.session)))
-    conversation.expect()
-    const place = it ? await beginTurn(this.#parts, it, input) : undefined
+    conversation.expect(request)
+    const place = it ? await beginTurn(this.#parts, it, content, request) : undefined
     if (place === 0) conversation.stepBack()
     if (place !== undefined) return
     conversation.unexpect()
@@ -379,12 +379,16 @@ export class HelixLink implements AgentLink {
         store.turns.read(interactionOf(resumed.request)),
         foldLog(store.log, interactionOf(resumed.request)),
       ])
-      if (turn)
+      if (turn) {
+        const { id: interaction, origin, input, agentRef } = turn
+        const aside = asked.find(({ status }) => status === 'queued')
         conversation.resume(
-          { request: resumed.request, interaction: turn.id, origin: turn.origin, input: turn.input },
+          { request: resumed.request, interaction, origin, input, agentRef },
           resumed.after,
           log.entries,
+          aside ? requestOf(aside.id, aside.attempt) : '',
         )
+      }
     }
     this.#conversations.set(session, conversation)
     this.#forgetIdle()

@@ -40,6 +40,36 @@ test('a prompt that crossed a person’s words and waits at the agent is not sen
   expect(prompts(zed)).toEqual(['hello', 'queued'])
 })
 
+test('the answer to a prompt that stepped back is not put to a person’s words whose end was lost with a connection', async () => {
+  await using story = await tell({ env: { HELIX_QUIET_MS: '10000' } })
+  const { zed, queued, sent, typed } = await crossed(story)
+  await story.become(typed, 'streaming')
+  zed.cut() // and with it the end of what was typed
+  await zed.closed
+  const back = await story.connect()
+  back.text('T', '6', 'to what was', sent)
+  expect((await story.become(typed, 'completed')).text).toBe('to what was')
+  back.text('T', '6', 'to what was queued', sent)
+  back.completed('T', sent)
+  expect((await story.become(queued, 'completed')).text).toBe('to what was queued')
+  expect([...prompts(zed), ...prompts(back)]).toEqual(['hello', 'queued'])
+})
+
+test('an error of the prompt that stepped back is not that of a person’s words of which nothing was heard', async () => {
+  await using story = await tell({ env: { HELIX_QUIET_MS: '10000' } })
+  const { zed, first } = await begun(story)
+  const queued = await story.post('queued')
+  const { request_id: sent } = await zed.command('chat_message', 1)
+  zed.say('message_added', { acp_thread_id: 'T', message_id: '3', role: 'user', content: 'typed', request_id: first })
+  const typed = await eventually(async () => (await story.turns()).find((turn) => turn.origin === 'agent') ?? false)
+  zed.cut() // and with it the whole answer to what was typed
+  await zed.closed
+  const back = await story.connect()
+  back.say('chat_response_error', { request_id: sent, error: 'exploded' })
+  expect((await story.become(typed.id, 'failed')).error?.code).toBe('agent_output_lost')
+  expect((await story.become(queued, 'failed')).error).toEqual({ code: 'agent_error', message: 'exploded' })
+})
+
 test('the end of the bounced prompt, or of an older one, does not end what a person typed', async () => {
   await using story = await tell()
   const { zed, first, queued, sent, typed } = await crossed(story)
