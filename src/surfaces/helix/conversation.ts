@@ -101,6 +101,8 @@ export class Conversation {
   /** Turns that the agent has begun and that are not named yet: the request that the words of each carry. */
   #expected: string[] = []
   #named = (): void => {}
+  /** The number of a person's message that waits for the end of the turn that runs. */
+  #behind: number | null = null
   /** A cancel that the agent has not confirmed, by the deliveries of the turn. */
   #cancelling: { open: Set<string>; done: Promise<unknown>; confirm: () => void } | null = null
   /** Deliveries of a turn past its deadline of which the agent has not said yet whether it is at them. */
@@ -226,6 +228,11 @@ export class Conversation {
     if (this.#expected.length > 0 && this.#turn) this.#stepAside(this.#turn)
   }
 
+  /** It waits for the turn that runs: entries that come after this one are not of that turn. */
+  behind(entry: string): void {
+    if (this.#expected.length > 0) this.#behind = Number(entry)
+  }
+
   #stepAside(turn: Turn): void {
     const request = turn.askedAs || turn.request
     if (turn.origin === 'client' && this.#lastSent === request)
@@ -262,19 +269,21 @@ export class Conversation {
     this.#say(...turn.answer.update(said))
   }
 
-  /**
-   * The turn that runs, as what is said under this request, of this entry, shows: where the agent is at the prompt that had
-   * stepped back, what a person typed before is over, and its end was lost with a connection. For the words of one turn
-   * carry one request, that of its first message.
-   */
+  /** The turn that runs. What is said of this entry, under this request, may show that the agent has gone on to another. */
   async #answering(request: string, entry: string): Promise<Turn | null> {
     const turn = await this.#current(request)
-    if (turn?.origin !== 'agent' || turn.speaker === '' || request === turn.speaker) return turn
-    if (!this.#isAside(request) || turn.answer.has(entry)) return turn
+    if (!turn || turn.answer.has(entry) || !(this.#isAfter(entry) || this.#isOfAside(turn, request))) return turn
     if (turn.answer.empty) this.#end({ type: 'failed', code: 'agent_output_lost', message: LOST })
-    else this.#end({ type: 'completed', reason: 'end_turn' })
+    else this.#end({ type: 'completed', reason: 'end_turn' }) // lost with a connection
     return this.#current(request)
   }
+
+  /** Of what a person typed after the turn that runs. An agent numbers its entries in order. */
+  #isAfter = (entry: string): boolean => this.#behind !== null && entry !== '' && Number(entry) > this.#behind
+
+  /** Of the prompt that stepped back: the words of what a person typed carry one request, that of its first message. */
+  #isOfAside = ({ origin, speaker }: Turn, request: string): boolean =>
+    origin === 'agent' && speaker !== '' && request !== speaker && this.#isAside(request)
 
   #isAside = (request: string): boolean =>
     this.#aside !== null && isRequestId(request) && interactionOf(request) === this.#aside.interaction
@@ -336,7 +345,7 @@ export class Conversation {
         return this.#outlet.dropped('older', request)
       }
       // of a prompt that crossed it, or told once more
-      if (turn.answer.empty || !this.#endsTyped(turn, request)) return this.#outlet.dropped('older', request)
+      if ((turn.answer.empty && this.#behind === null) || !this.#endsTyped(turn, request)) return this.#outlet.dropped('older', request)
     } else {
       if (isRequestId(request) && interactionOf(request) !== turn.interaction)
         return this.#outlet.dropped('older', request)
@@ -434,6 +443,7 @@ export class Conversation {
   #begin({ agentRef, ...turn }: Begun, after: number, has: readonly Entry[]): void {
     if (this.#turn) this.#forget(this.#turn)
     this.#asked.clear()
+    this.#behind = null
     this.#turn = {
       ...turn,
       outbox: new Outbox(after),

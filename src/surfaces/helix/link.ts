@@ -237,7 +237,7 @@ export class HelixLink implements AgentLink {
   }
 
   /** A person wrote at the agent. */
-  async #begin(conversation: Conversation, { content, request }: Message): Promise<void> {
+  async #begin(conversation: Conversation, { id, content, request }: Message): Promise<void> {
     const { station } = this
     const held = station.holds.get(conversation.session)
     // an agent of named sessions that no longer has one was superseded; one of a pool gives them back between turns
@@ -245,6 +245,7 @@ export class HelixLink implements AgentLink {
     conversation.expect(request)
     const place = it ? await beginTurn(this.#parts, it, content, request) : undefined
     if (place === 0) conversation.stepBack()
+    else if (place !== undefined) conversation.behind(id)
     if (place !== undefined) return
     conversation.unexpect()
     this.#dropped('foreign', '')

@@ -70,6 +70,24 @@ test('an error of the prompt that stepped back is not that of a person’s words
   expect((await story.become(queued, 'failed')).error).toEqual({ code: 'agent_error', message: 'exploded' })
 })
 
+test('a person’s words end the turn before them whose own end was lost, and have their own answer', async () => {
+  await using story = await tell()
+  const { zed } = await begun(story)
+  const id = await story.post('go on')
+  const { request_id: request } = await zed.command('chat_message', 1)
+  zed.text('T', '3', 'the answer', request)
+  await story.become(id, 'streaming')
+  zed.cut() // and with it the end of that turn
+  await zed.closed
+  const back = await story.connect()
+  back.say('message_added', { acp_thread_id: 'T', message_id: '4', role: 'user', content: 'typed', request_id: request })
+  back.text('T', '5', 'to what was typed', request)
+  back.completed('T', request)
+  expect((await story.become(id, 'completed')).text).toBe('the answer')
+  const typed = await eventually(async () => (await story.turns()).find((turn) => turn.origin === 'agent') ?? false)
+  expect((await story.become(typed.id, 'completed')).text).toBe('to what was typed')
+})
+
 test('the end of the bounced prompt, or of an older one, does not end what a person typed', async () => {
   await using story = await tell()
   const { zed, first, queued, sent, typed } = await crossed(story)
