@@ -19,12 +19,7 @@ import { foldLog } from './seal.js'
  * `agentRef` is how the agent refers to it, for its next connection. Gives its place: 0, it runs now; 1, after the turn that runs;
  * undefined when the session is no longer this agent's.
  */
-export async function beginTurn(
-  parts: Parts,
-  it: Hold,
-  input: string,
-  agentRef: string,
-): Promise<number | undefined> {
+export async function beginTurn(parts: Parts, it: Hold, input: string, agentRef: string): Promise<number | undefined> {
   const { store, settings, clock, observe } = parts
   const interaction = newInteractionId(it.session)
   const now = clock.now()
@@ -112,6 +107,12 @@ export async function pastTurns(
   const ids = (await store.sessions.interactions(session)).slice(-PAST_TURNS).filter((id) => id !== but)
   const past: PastTurn[] = []
   for (const { id, origin, status, attempt, output, tip } of await store.turns.readMany(ids))
-    past.push({ id, origin, status, attempt, entries: output ?? (tip > 0 ? (await foldLog(store.log, id)).entries : []) })
+    past.push({
+      id,
+      origin,
+      status,
+      attempt,
+      entries: output ?? (tip > 0 ? (await foldLog(store.log, id)).entries : []),
+    })
   return past
 }

@@ -345,7 +345,8 @@ export class Conversation {
         return this.#outlet.dropped('older', request)
       }
       // of a prompt that crossed it, or told once more
-      if ((turn.answer.empty && this.#behind === null) || !this.#endsTyped(turn, request)) return this.#outlet.dropped('older', request)
+      if ((turn.answer.empty && this.#behind === null) || !this.#endsTyped(turn, request))
+        return this.#outlet.dropped('older', request)
     } else {
       if (isRequestId(request) && interactionOf(request) !== turn.interaction)
         return this.#outlet.dropped('older', request)

@@ -23,6 +23,8 @@ export interface Verdict {
   unreached: number
   /** Turns whose prompt reached the agent again since the connection was lost before it had said a word. */
   promptsAgain: string[]
+  /** Each turn that is `cut` or `withLate`, with what it has. */
+  deviating: string[]
   wrong: string[]
 }
 
@@ -39,6 +41,7 @@ export function judge({ told, typed }: Pick<Outcome, 'told' | 'typed'>): Verdict
     otherEnd: 0,
     unreached: 0,
     promptsAgain: [],
+    deviating: [],
     wrong: [],
   }
   for (const it of told) judgeTurn(verdict, it)
@@ -87,12 +90,19 @@ function judgeTurn(verdict: Verdict, it: Told): void {
     const of = it.conversation.filter((run) => !runs.includes(run) && holds(run, entry))
     if (!of.some((run) => run.inDoubt.size > 0)) wrong('words of another turn', short(entry), of.map(brief))
   }
-  if (late.length > 0) verdict.withLate++
+  const deviates = () => verdict.deviating.push(`${turn.input} ${turn.status}: ${turn.output.map(short).join(' ')}`)
+  if (late.length > 0) {
+    verdict.withLate++
+    deviates()
+  }
   if (runs.some((run) => same(run, own))) return void verdict.exact++
   if (runs.some((run) => run.wasInDoubt && same(run, inOrder(own)))) return void verdict.reordered++
   if (turn.status !== 'completed' && (own.length === 0 || runs.some((run) => begins(run, own))))
     return void verdict.brokenOff++
-  if (doubted(runs) && own.every((entry) => runs.some((run) => holds(run, entry)))) return void verdict.cut++
+  if (doubted(runs) && own.every((entry) => runs.some((run) => holds(run, entry)))) {
+    if (late.length === 0) deviates()
+    return void verdict.cut++
+  }
   if (own.length === 0 && late.length > 0 && doubted(it.conversation)) return // asked, the agent had nothing to add
   wrong('other content', turn.output.map(short), runs.map(brief))
 }

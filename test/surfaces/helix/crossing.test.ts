@@ -80,7 +80,13 @@ test('a person’s words end the turn before them whose own end was lost, and ha
   zed.cut() // and with it the end of that turn
   await zed.closed
   const back = await story.connect()
-  back.say('message_added', { acp_thread_id: 'T', message_id: '4', role: 'user', content: 'typed', request_id: request })
+  back.say('message_added', {
+    acp_thread_id: 'T',
+    message_id: '4',
+    role: 'user',
+    content: 'typed',
+    request_id: request,
+  })
   back.text('T', '5', 'to what was typed', request)
   back.completed('T', request)
   expect((await story.become(id, 'completed')).text).toBe('the answer')
