@@ -330,6 +330,7 @@ export class Zed {
       }
       if (n === 2 && prompt.includes('halting')) return void (await this.#untilCancelled(state, run, thread))
       if (n === 2 && prompt.includes('error')) return this.#breaksOff(run)
+      if (n === 2 && prompt.includes('interjected')) return this.#interjected(thread, run)
       if (n === 2 && prompt.includes('rubbish')) this.#rubbish()
       const tool = n === 1
       const entry: Entry = { id: String(thread.count++), type: tool ? 'tool_call' : 'text', content: '' }
@@ -357,6 +358,17 @@ export class Zed {
     for (const end = Date.now() + TIMES.halt; !state.cancelled && !this.#stopped && Date.now() < end;) await sleep(20)
     this.#running = undefined
     this.completed(thread, run.request, run)
+  }
+
+  /** A person types in mid-answer: the turn stops, and its last words, which were throttled, come after the person's. */
+  async #interjected(thread: Thread, run: Run): Promise<void> {
+    const typed = newRun(run.request, '', run.prompt.replace('interjected', 'typed in mid-turn'))
+    this.#typing++
+    this.tellUser(thread, typed.prompt, run.request, typed)
+    this.tell(thread, run.entries.at(-1)!, run)
+    thread.told.push(...run.entries)
+    this.completed(thread, run.request, run)
+    await this.#answer(thread, typed).finally(() => this.#typing--)
   }
 
   #breaksOff(run: Run): void {
