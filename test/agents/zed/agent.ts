@@ -25,6 +25,8 @@ export interface Run {
 
 /** A `chat_message` as it arrived. */
 export interface Delivery {
+  /** ms of the epoch. */
+  at: number
   request: string
   interaction: string
   prompt: string
@@ -98,6 +100,8 @@ export class Zed {
   readonly runs: Run[] = []
   readonly deliveries: Delivery[] = []
   readonly threads = new Map<string, Thread>()
+  /** When each connection was opened and when it ended, ms of the epoch. */
+  readonly connections: { from: number; to: number }[] = []
   readonly #urls: () => string
   readonly #session: string
   readonly #behave: Behave
@@ -173,6 +177,9 @@ export class Zed {
         if (me !== this.#loops) return socket.terminate()
         retry = TIMES.firstRetry
         this.#socket = socket
+        const connection = { from: Date.now(), to: Infinity }
+        this.connections.push(connection)
+        void closed.then(() => (connection.to = Date.now()))
         this.#greet(socket)
       })
       const code = await closed
@@ -267,6 +274,7 @@ export class Zed {
     const known = thread === null ? undefined : this.threads.get(thread)
     const bounced = this.#typing > 0 && this.#traits.bouncesWhileTyped === true && known !== undefined
     this.deliveries.push({
+      at: Date.now(),
       request,
       interaction,
       prompt,

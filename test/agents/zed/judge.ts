@@ -1,7 +1,7 @@
 import { outputText } from '../../../src/protocol/fold.js'
 import type { Run } from './agent.js'
 import { chapterOf } from './story.js'
-import type { Outcome, Told, Turn } from './trial.js'
+import { REACHED_MS, type Outcome, type Told, type Turn } from './trial.js'
 
 /** What came of a trial, counted; `wrong` has each thing that nothing excuses. */
 export interface Verdict {
@@ -76,16 +76,16 @@ function judgeTurn(verdict: Verdict, it: Told): void {
     if (others.length > 0 && !doubted(it.conversation)) wrong('sent while another ran', others)
   }
 
-  const asItMust = (chapter?.ends ?? /completed/).test(turn.status)
-  if (!asItMust) {
-    if (doubted(runs)) verdict.otherEnd++
-    else if (broken && runs.length === 0) verdict.unreached++
-    else wrong('ended otherwise', runs.map(brief))
-  }
-  if (runs.some((run) => same(run, turn.output))) return void verdict.exact++
   const words = turn.input || (runs[0]?.prompt ?? '')
   const own = turn.output.filter(({ text }) => words !== '' && text.includes(words))
   const late = turn.output.filter((entry) => !own.includes(entry))
+  const asItMust = (chapter?.ends ?? /completed/).test(turn.status)
+  if (!asItMust) {
+    if (doubted(runs) || late.length > 0) verdict.otherEnd++
+    else if (runs.length === 0 && it.connectedMs < REACHED_MS) verdict.unreached++
+    else wrong('ended otherwise', it.connectedMs, deliveries.length, runs.map(brief))
+  }
+  if (runs.some((run) => same(run, turn.output))) return void verdict.exact++
   for (const entry of late) {
     const of = it.conversation.filter((run) => !runs.includes(run) && holds(run, entry))
     if (!of.some((run) => run.inDoubt.size > 0)) wrong('words of another turn', short(entry), of.map(brief))
