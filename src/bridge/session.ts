@@ -70,9 +70,12 @@ export class AcpSession {
         this.#prompt = undefined
       })
     this.#prompt = Promise.race([over, given])
-    const cancelled = new Promise<undefined>((resolve) =>
-      turn.signal.addEventListener('abort', () => resolve(this.#cancel(over, giveUp)), { once: true }),
-    )
+    const cancelled = new Promise<undefined>((resolve) => {
+      const cancel = () => resolve(this.#cancel(over, giveUp))
+      turn.signal.addEventListener('abort', cancel, { once: true })
+      // a turn may be aborted long after its end, such as by a reconnect: by then another one's prompt may run
+      void over.then(() => turn.signal.removeEventListener('abort', cancel))
+    })
     const ended = over.then(() => telling.said()).then(() => prompt)
     ended.catch(() => {}) // a cancelled turn does not look at it
     return Promise.race([ended, cancelled])

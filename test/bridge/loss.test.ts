@@ -184,6 +184,18 @@ test('the replica of the bridge is killed with -9 in mid-turn: nothing is lost a
   expect(seen.turn.attempt).toBe(1)
 })
 
+test('the replica goes while the second turn of a session runs: the end of the first is told again, and disturbs nothing', async () => {
+  await using net = await startNetwork({ replicas: 2, processes: true, env })
+  startBridge(net)
+  const first = await ask(net, 'say one')
+  expect(await answered(first.seen)).toBe('one')
+  const { seen } = await ask(net, 'slow 100', first.session)
+  await eventually(() => outputText(seen.turn).includes('word-5 '), LONG)
+  const its = net.replicas.findIndex((replica) => replica.logs.some((line) => line['event'] === 'agent_joined'))
+  await net.replicas[its]!.kill9()
+  expect(await answered(seen)).toBe(Array.from({ length: 100 }, (_, i) => `word-${i + 1} `).join(''))
+})
+
 describe('SIGTERM', () => {
   test('the bridge finishes its turn, then ends with 0 and leaves no process', async () => {
     await using net = await startNetwork({ env })
