@@ -105,5 +105,7 @@ function change(entry: string, kind: EntryKind, before: string, after: string): 
   if (after.startsWith(before)) return [{ type: 'entry.append', entry, kind, text: after.slice(before.length) }]
   let offset = 0
   while (offset < before.length && before[offset] === after[offset]) offset++
+  const last = after.charCodeAt(offset - 1)
+  if (last >= 0xd800 && last <= 0xdbff) offset-- // a high surrogate stays with its low one
   return [{ type: 'entry.replace', entry, kind, offset, text: after.slice(offset) }]
 }
