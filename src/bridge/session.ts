@@ -4,6 +4,7 @@ import type {
   RequestPermissionResponse,
   SessionUpdate,
 } from '@agentclientprotocol/sdk'
+import type { SessionId } from '../protocol/ids.js'
 import type { TraceContext } from '../protocol/trail.js'
 import type { Turn } from '../sdk/agent.js'
 import type { Telling } from './telling.js'
@@ -24,17 +25,19 @@ export class SessionGone extends Error {}
 /** How long a cancelled prompt may take to end, ms: less than the SDK waits before it starts the session's next turn. */
 const CANCEL_MS = 8000
 
-/** One session of the agent. One prompt at a time; what it says between prompts is for nobody. */
+/** One session of the agent, for one session of ours. One prompt at a time; what it says between prompts is for nobody. */
 export class AcpSession {
   readonly id: string
+  readonly owner: SessionId
   readonly #agent: Peer
   #telling: Telling | undefined
   #prompt: Promise<unknown> | undefined
   #abandoned = false
 
-  constructor(agent: Peer, id: string) {
+  constructor(agent: Peer, id: string, owner: SessionId) {
     this.#agent = agent
     this.id = id
+    this.owner = owner
   }
 
   get busy(): boolean {
