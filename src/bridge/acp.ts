@@ -4,7 +4,6 @@ import { StopReason, type Usage } from '../protocol/events.js'
 import type { Turn } from '../sdk/agent.js'
 import type { AcpAgent } from './agent.js'
 import { SessionGone, type AcpSession } from './session.js'
-import { isGone, messageOf } from './trouble.js'
 import { orAborted, pause } from './wait.js'
 
 /** How long to wait for the word on how a program ended, ms. */
@@ -42,9 +41,9 @@ async function put(turn: Turn, agent: AcpAgent): Promise<PromptResponse | undefi
     try {
       return await session.prompt(turn)
     } catch (err) {
-      if (!isGone(err, session.id)) throw err
+      if (!(err instanceof SessionGone)) throw err
       agent.forget(session.id)
-      if (again) throw new SessionGone(messageOf(err))
+      if (again) throw err
     }
   }
 }

@@ -8,6 +8,7 @@ import type { SessionId } from '../protocol/ids.js'
 import type { TraceContext } from '../protocol/trail.js'
 import type { Turn } from '../sdk/agent.js'
 import type { Telling } from './telling.js'
+import { isGone, messageOf } from './trouble.js'
 import { pause, tick } from './wait.js'
 
 /** What a session asks of the agent whose it is. */
@@ -55,7 +56,7 @@ export class AcpSession {
   /**
    * Puts a turn's message to the agent and tells the turn what it answers. Gives the end of the prompt; undefined when
    * the turn was over before, and nobody wants to know. Waits for the end of the former prompt, so that what that one
-   * still says is not shown in this turn.
+   * still says is not shown in this turn. Throws `SessionGone` when the agent has nothing to say but that.
    */
   async prompt(turn: Turn): Promise<PromptResponse | undefined> {
     while (this.#prompt) await this.#prompt
@@ -79,7 +80,13 @@ export class AcpSession {
       // a turn may be aborted long after its end, such as by a reconnect: by then another one's prompt may run
       void over.then(() => turn.signal.removeEventListener('abort', cancel))
     })
-    const ended = over.then(() => telling.said()).then(() => prompt)
+    const ended = over
+      .then(() => telling.said())
+      .then(() => prompt)
+      .catch((err: unknown) => {
+        // what has begun to answer had the session, whatever it says
+        throw !telling.spoke && isGone(err, this.id) ? new SessionGone(messageOf(err)) : err
+      })
     ended.catch(() => {}) // a cancelled turn does not look at it
     return Promise.race([ended, cancelled])
   }

@@ -26,6 +26,8 @@ export class Telling {
   #units = 0
   #running: Promise<void> | undefined
   #over = false
+  /** There was something to tell. */
+  spoke = false
 
   constructor(turn: Turn, gate: Gate, permission: Permission, terminal: (id: string) => string | undefined) {
     this.#turn = turn
@@ -90,6 +92,7 @@ export class Telling {
 
   #push(task: () => Promise<unknown>, units = 0): void {
     if (this.#over) return
+    this.spoke = true
     this.#queue.push({ task, units })
     this.#units += units
     if (this.#queue.length > WAITING.events || this.#units > WAITING.units) this.#gate.hold(this)

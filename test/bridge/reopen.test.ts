@@ -63,6 +63,18 @@ test('a session that the agent let go of while it ran is opened again; one that 
   expect(await answered((await ask(net, 'history', three.session)).seen)).toBe('[]')
 })
 
+test('a prompt that had begun to answer is not put to the agent twice, whatever it fails with', async () => {
+  await using net = await startNetwork({ env })
+  startBridge(net, { agent: ['--load', `--store=${folder(net)}`] })
+  const one = await ask(net, 'say one')
+  await answered(one.seen)
+  const two = await ask(net, 'say two; expire', one.session)
+  await two.seen.done
+  expect(two.seen.turn.error?.code).toBe('agent_error')
+  expect(outputText(two.seen.turn)).toBe('two')
+  expect(await answered((await ask(net, 'history', one.session)).seen)).toBe('[say one|say two; expire]')
+})
+
 test('conversations do not meet in a session whose id the agent gives twice', async () => {
   await using net = await startNetwork({ env })
   const first = startBridge(net, { agent: ['--counts'] })

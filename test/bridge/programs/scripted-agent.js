@@ -164,6 +164,7 @@ const COMMANDS = {
     await client.request('terminal/create', { sessionId: session.id, command })
     await tell(chunk('started '))
   },
+  expire: () => Promise.reject(acp.RequestError.internalError({ details: 'the session has expired' })),
   error: () => Promise.reject(new acp.RequestError(-32603, 'Internal error', { details: 'the model is on strike' })),
 }
 
