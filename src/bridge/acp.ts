@@ -1,9 +1,8 @@
-import type { PromptResponse } from '@agentclientprotocol/sdk'
 import { z } from 'zod'
 import { StopReason, type Usage } from '../protocol/events.js'
 import type { Turn } from '../sdk/agent.js'
 import type { AcpAgent } from './agent.js'
-import { SessionGone, type AcpSession } from './session.js'
+import { SessionGone, type AcpSession, type PromptEnd } from './session.js'
 import { orAborted, pause } from './wait.js'
 
 /** How long to wait for the word on how a program ended, ms. */
@@ -33,7 +32,7 @@ export async function answer(turn: Turn, ready: (signal: AbortSignal) => Promise
 }
 
 /** Puts the turn to its session; to a session that the agent has let go of once more, after it was opened again. */
-async function put(turn: Turn, agent: AcpAgent): Promise<PromptResponse | undefined> {
+async function put(turn: Turn, agent: AcpAgent): Promise<PromptEnd | undefined> {
   for (let again = turn.thread === null; ; again = true) {
     const session: AcpSession = await alive(turn, orAborted(agent.session(turn.thread, turn.session), turn.signal))
     if (turn.signal.aborted) return undefined
@@ -54,9 +53,9 @@ function alive<T>(turn: Turn, opening: Promise<T>): Promise<T> {
   return opening.finally(() => clearInterval(timer))
 }
 
-async function end(turn: Turn, response: { stopReason: string }): Promise<void> {
+async function end(turn: Turn, response: Omit<PromptEnd, 'stopReason'> & { stopReason: string }): Promise<void> {
   const usage = usageIn(response)
-  if (usage) await turn.usage(usage)
+  if (usage) await turn.usage({ ...usage, ...response.context })
   const reason = StopReason.safeParse(response.stopReason)
   if (reason.success) return turn.complete(reason.data)
   if (response.stopReason === 'cancelled')

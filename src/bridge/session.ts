@@ -5,6 +5,7 @@ import type {
   SessionUpdate,
 } from '@agentclientprotocol/sdk'
 import type { SessionId } from '../protocol/ids.js'
+import type { ContextUsage } from '../protocol/events.js'
 import type { TraceContext } from '../protocol/trail.js'
 import type { Turn } from '../sdk/agent.js'
 import type { Telling } from './telling.js'
@@ -22,6 +23,11 @@ export interface Peer {
 
 /** The agent does not have this session (any more). */
 export class SessionGone extends Error {}
+
+/** The end of a prompt, and how full the conversation was then. */
+export interface PromptEnd extends PromptResponse {
+  context: ContextUsage
+}
 
 /** How long a cancelled prompt may take to end, ms: less than the SDK waits before it starts the session's next turn. */
 const CANCEL_MS = 8000
@@ -58,7 +64,7 @@ export class AcpSession {
    * the turn was over before, and nobody wants to know. Waits for the end of the former prompt, so that what that one
    * still says is not shown in this turn. Throws `SessionGone` when the agent has nothing to say but that.
    */
-  async prompt(turn: Turn): Promise<PromptResponse | undefined> {
+  async prompt(turn: Turn): Promise<PromptEnd | undefined> {
     while (this.#prompt) await this.#prompt
     if (this.#abandoned) throw new SessionGone('it did not stop when it was cancelled')
     if (turn.signal.aborted) return undefined
@@ -83,6 +89,7 @@ export class AcpSession {
     const ended = over
       .then(() => telling.said())
       .then(() => prompt)
+      .then((response) => ({ ...response, context: telling.context }))
       .catch((err: unknown) => {
         // what has begun to answer had the session, whatever it says
         throw !telling.spoke && isGone(err, this.id) ? new SessionGone(messageOf(err)) : err

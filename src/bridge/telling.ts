@@ -1,5 +1,5 @@
 import type { RequestPermissionRequest, RequestPermissionResponse, SessionUpdate } from '@agentclientprotocol/sdk'
-import type { AgentEvent } from '../protocol/events.js'
+import type { AgentEvent, ContextUsage } from '../protocol/events.js'
 import type { Turn } from '../sdk/agent.js'
 import type { Gate } from './gate.js'
 import { Narrator, toolEntry } from './narrate.js'
@@ -56,6 +56,11 @@ export class Telling {
         return Promise.resolve()
       })
     })
+  }
+
+  /** How full the conversation is, as far as the agent has told in this turn. */
+  get context(): ContextUsage {
+    return this.#narrator.context
   }
 
   /** Resolves when everything so far has been said, or nobody wants to hear it any more. */

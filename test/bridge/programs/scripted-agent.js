@@ -160,6 +160,8 @@ const COMMANDS = {
       await tell(chunk(`error ${err.code}`))
     }
   },
+  usage: ({ tell }, used) =>
+    tell({ sessionUpdate: 'usage_update', used: Number(used), size: 200000, cost: { amount: 0.12, currency: 'USD' } }),
   async terminal({ tell, client, session }, command) {
     await client.request('terminal/create', { sessionId: session.id, command })
     await tell(chunk('started '))
