@@ -287,7 +287,9 @@ export class Conversation {
     const typed = turn?.origin === 'agent' && ['', said.request].includes(turn.speaker) // its words carry an older request
     const early = !turn && this.#isAside(said.request) // its turn takes long to be named: it is told again by then
     if (!typed && !early && (await this.#isOver(said.request, turn))) {
-      if (this.#fates.told(said.request) === 'stopped' && !this.#cancelled.has(said.request)) this.#cancel(said.request)
+      // older Zeds cancel whatever runs in the thread: what answers already is let be
+      const atIt = this.#fates.told(said.request) === 'stopped' && (!turn || turn.answer.empty)
+      if (atIt && !this.#cancelled.has(said.request)) this.#cancel(said.request)
       return this.#overheard(said)
     }
     if (!turn || turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
