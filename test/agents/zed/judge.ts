@@ -82,8 +82,8 @@ function judgeTurn(verdict: Verdict, it: Told): void {
   const asItMust = (chapter?.ends ?? /completed/).test(turn.status)
   if (!asItMust) {
     if (doubted(runs) || late.length > 0) verdict.otherEnd++
-    else if (runs.length === 0 && it.connectedMs < REACHED_MS) verdict.unreached++
-    else wrong('ended otherwise', it.connectedMs, deliveries.length, runs.map(brief))
+    else if (runs.length === 0 && it.connections.every(([from, to]) => to - from < REACHED_MS)) verdict.unreached++
+    else wrong('ended otherwise', it.connections, requests, runs.map(brief), it.logged)
   }
   if (runs.some((run) => same(run, turn.output))) return void verdict.exact++
   for (const entry of late) {

@@ -32,8 +32,10 @@ export interface Told {
   viewed: string | undefined
   /** All that the session's agent has run. */
   conversation: Run[]
-  /** The longest time that one connection of the agent lived while the turn ran, since its last prompt if any, ms. */
-  connectedMs: number
+  /** What the replicas logged of the session while the turn ran. */
+  logged: string[]
+  /** The agent's connections while the turn ran, since its last prompt if any: from when to when, ms from the turn's start. */
+  connections: [from: number, to: number][]
 }
 
 export interface Outcome {
@@ -47,6 +49,13 @@ export interface Outcome {
 
 /** After so long on one connection a prompt that the agent did not get has been sent again, ms; with some for the load. */
 export const REACHED_MS = 3000 + 500 + 1000
+interface LogLine {
+  time: string | number
+  by: string
+  event: string
+  request?: string
+}
+
 const PATIENT = { limitMs: 120_000, everyMs: 200 }
 /** Longest pause between a replica's coming back and the next one's going; it differs. */
 const PAUSE_MS = 2500
@@ -73,7 +82,6 @@ export async function zedTrial(
       AGENT_GRACE_MS: '8000',
       SWEEP_EVERY_MS: '500',
       LEASE_TTL_MS: '3000',
-      LOG_LEVEL: 'warn',
       ...env,
     },
   })
@@ -157,13 +165,19 @@ class Trial {
         const agent = agents.find((it) => it.runs.some(own)) ?? agents[ids.indexOf(session)]
         const deliveries = agent?.deliveries.filter((it) => it.interaction === turn.id) ?? []
         const since = deliveries.at(-1)?.at ?? turn.startedAt
-        const lived = agent?.connections.map(({ from, to }) => Math.min(to, turn.endedAt) - Math.max(from, since))
+        const connections = (agent?.connections ?? [])
+          .filter(({ from, to }) => from < turn.endedAt && to > since)
+          .map(({ from, to }): [number, number] => [
+            Math.max(from, since) - turn.startedAt,
+            Math.min(to, turn.endedAt) - turn.startedAt,
+          ])
         told.push({
           turn,
           runs: agent?.runs.filter(own) ?? [],
           deliveries,
           conversation: agent?.runs ?? [],
-          connectedMs: Math.max(0, ...(lived ?? [])),
+          connections,
+          logged: this.#logged(session, turn),
           ends: await this.#ends(turn.id),
           viewed: await this.#viewed(turn.id),
         })
@@ -196,6 +210,15 @@ class Trial {
     const path = `/sessions/${session}/messages`
     if (!helix) return (await this.#ask<{ interaction: InteractionId }>(path, { text }, key)).interaction
     return (await this.#ask<{ prompt_id: InteractionId }>(path, { content: text, interrupt }, key)).prompt_id
+  }
+
+  #logged(session: SessionId, { startedAt, endedAt }: Turn): string[] {
+    const lines = this.#net.replicas.flatMap(({ id, logs }) => logs.map((line) => ({ ...line, by: id }) as LogLine))
+    return lines
+      .map((line) => ({ line, at: new Date(line.time).getTime() }))
+      .filter(({ line, at }) => at >= startedAt && at <= endedAt && JSON.stringify(line).includes(session.slice(4)))
+      .toSorted((a, b) => a.at - b.at)
+      .map(({ line, at }) => `${at - startedAt} ${line.by} ${line.event} ${line.request?.slice(-4) ?? ''}`)
   }
 
   #turn = (id: InteractionId): Promise<Turn> => this.#ask<Turn>(`/interactions/${id}`)
