@@ -71,6 +71,8 @@ interface InHand {
   /** Settles when the handler has returned. */
   running: Promise<void>
   endedAt: number
+  /** The gateway will never take what was sent, and why: an older one, perhaps, that does not know it. */
+  unsendable?: { code: string; message: string }
 }
 
 /**
@@ -153,18 +155,20 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
     })
     socket.on('resend', ({ request, after }) => rewind(request, after))
     socket.on('cancel', ({ request, reason }) => {
-      if (reason !== 'superseded' || connection.isCurrent(socket)) takeAway(request, reason)
+      if (reason !== 'superseded' || connection.isSuperseded(socket)) takeAway(request, reason)
     })
     socket.on('answer', ({ request, permission, option }) => inHand.get(request)?.turn.answer(permission, option))
     socket.on('move', () => {
       if (connection.isCurrent(socket)) void connection.connect()
     })
     socket.on('notice', ({ code, message, request }) => {
-      if (code === 'superseded') return void (connection.isCurrent(socket) && superseded())
+      if (code === 'superseded') return void (connection.isSuperseded(socket) && superseded())
       log.warn(`${code}: ${message}`)
       const it = request && inHand.get(request)
-      // sending it again would be refused again
-      if (it && !it.outbox.over && code === 'event_too_large') it.turn.failAfter(it.outbox.acked, code, code, message)
+      if (!it || it.outbox.over) return
+      // sending it again would be refused again: the turn fails, after what the gateway says that it has
+      it.unsendable = { code, message }
+      probe(it)
     })
   }
 
@@ -223,6 +227,8 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
   function rewind(request: RequestId, after: number): void {
     const it = inHand.get(request)
     if (!it) return
+    if (it.unsendable && !it.outbox.over)
+      return it.turn.failAfter(after, it.unsendable.code, it.unsendable.code, it.unsendable.message)
     if (!it.outbox.rewind(after, Date.now())) {
       log.warn(`${request}: the gateway needs events from ${after + 1} on, which are no longer kept; the turn fails`)
       return it.turn.failAfter(
