@@ -18,9 +18,9 @@ export interface ServeOptions {
   url: string | string[]
   /** The pool to join: the agent gets any session of it. */
   pool?: string | undefined
-  /** Turns at a time, default 1. */
+  /** Turns of the pool at a time, default 1. */
   capacity?: number | undefined
-  /** Sessions to serve by name, without a pool. */
+  /** Sessions to serve by name, all at the same time, and no pool. */
   sessions?: SessionId[] | undefined
   /** Agent key. */
   key?: string | undefined
@@ -245,8 +245,16 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
   function takeAway(request: RequestId, reason: string): void {
     const it = inHand.get(request)
     if (!it) return
+    if (it.returned && it.turn.ended) return done(it.turn) // its handler is past being told
     it.turn.takeAway(reason)
     it.endedAt = Date.now()
+  }
+
+  /** Nothing of this turn will be asked for any more. */
+  function done(turn: Turn): void {
+    inHand.delete(turn.request)
+    if (turn.ended) finished.add(turn.request)
+    if (finished.size > REMEMBERED) finished.delete(finished.values().next().value!)
   }
 
   /** Sends what is there at the end of this tick: what was said meanwhile goes together. */
@@ -272,16 +280,14 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
     for (const { outbox } of inHand.values()) outbox.trim(Date.now())
     for (const [i, { turn, endedAt }] of tails.entries()) {
       if (tails.length - i <= TAILS && Date.now() - endedAt < TAIL.ms) continue
-      inHand.delete(turn.request)
-      if (turn.ended) finished.add(turn.request)
-      if (finished.size > REMEMBERED) finished.delete(finished.values().next().value!)
+      done(turn)
     }
   }
 
   function stop(reason: string): void {
     clearInterval(housekeeping)
     connection.close()
-    for (const { turn } of inHand.values()) if (!turn.signal.aborted) turn.takeAway(reason)
+    for (const { turn, returned } of inHand.values()) if (!returned && !turn.signal.aborted) turn.takeAway(reason)
   }
 
   async function leave(limitMs: number): Promise<void> {

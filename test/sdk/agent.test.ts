@@ -375,6 +375,28 @@ describe('a connection that breaks', () => {
     expect(on.gateway.log(over.request)).toEqual([])
   })
 
+  test('a turn that has ended is not aborted by what is said of it later, nor by the end of the agent', async () => {
+    const turns: Turn[] = []
+    await using on = await stage((turn) => {
+      turns.push(turn)
+      return turn.text('the end')
+    })
+    const seat = await on.gateway.seat(0)
+    const message = newTurn()
+    seat.turn(message)
+    await eventually(() => seat.settled.length === 1 && on.gateway.log(message.request).length === 2)
+    on.gateway.answer = (hello) => ({ ended: hello.holding })
+    seat.end('cut')
+    const next = await on.gateway.seat(1)
+    expect(next.hello.holding).toMatchObject([{ request: message.request }])
+    await eventually(() => on.lines.filter((line) => line.includes('connected to')).length === 2)
+    const last = newTurn()
+    next.turn(last)
+    await eventually(() => next.settled.length === 1)
+    await on.agent.close(0)
+    expect(turns.map(({ signal }) => signal.aborted)).toEqual([false, false])
+  })
+
   test('the next address is tried when one does not answer', async () => {
     await using second = await startScriptedGateway()
     const dead = 'http://127.0.0.1:9' // discard: nobody listens
@@ -695,6 +717,7 @@ describe('an agent', () => {
 
   test.each([
     ['neither a pool nor sessions', {}],
+    ['both a pool and sessions', { pool: 'coder', sessions: [newTurn().session] }],
     ['an id with a space', { pool: 'coder', agent: 'a b' }],
     ['a pool name with a slash', { pool: 'a/b' }],
     ['no address', { pool: 'coder', url: [] }],

@@ -42,6 +42,7 @@ export function helixSurface(parts: HelixHttpParts): Router {
 
   async function chat(call: Call, req: Request, res: Response): Promise<void> {
     const asked = parse(ChatRequest, req.body)
+    refuseRegeneration(asked)
     const prompt = promptOf(asked)
     const id = asked.session_id || undefined
     if (id !== undefined && !isSessionId(id)) throw new ThroughlineError('not_found', { param: 'session_id' })
@@ -176,6 +177,15 @@ function promptOf({ messages }: ChatRequest): string {
       param: `messages[${messages.length - 1}].content`,
     })
   return text
+}
+
+/** Taken for a new message it would stand in the conversation twice. */
+function refuseRegeneration({ regenerate, interaction_id: id, messages }: ChatRequest): void {
+  if (!regenerate && !(id && messages.length > 1)) return
+  throw new ThroughlineError('unsupported_parameter', {
+    message: 'Another answer to an earlier prompt is not offered here: agents keep one line of conversation.',
+    param: regenerate ? 'regenerate' : 'interaction_id',
+  })
 }
 
 const VOID = 'the agent was lost and another one begins the answer anew: what was sent so far is void'

@@ -110,6 +110,8 @@ test('what goes wrong is told in the agent’s words, as plain text or as an err
     [{ messages: [] }, 400, 'must not be empty'],
     [{ messages: user('  ') }, 400, 'no user message found'],
     [{ messages: 'x' }, 400, 'messages'],
+    [{ messages: user('x'), regenerate: true }, 400, 'Another answer'],
+    [{ messages: [...user('x'), ...user('y')], interaction_id: 'int_1' }, 400, 'Another answer'],
     [{ session_id: 'ses_unknown', messages: user('x') }, 404, ''],
     [{ app_id: 'no-such-pool', messages: user('x') }, 404, 'pool'],
   ] as const) {
