@@ -95,6 +95,7 @@ program
       .default('ask'),
   )
   .option('--permission-timeout <s>', 'how long a client may take to answer; then it is a no', secondsOfADay, 300)
+  .option('--start-timeout <s>', 'how long the agent may take to answer when it is started', secondsOfADay, 60)
   .option('--cwd <dir>', 'working folder of the agent', '.')
   .option('--env <name=value>', 'for the environment of the agent; as often as you like', pair, {})
   .option('--allow-fs', 'let the agent read and write files of the working folder through the bridge', false)
@@ -110,6 +111,7 @@ program
         agent?: string
         permission: 'allow' | 'deny' | 'ask'
         permissionTimeout: number
+        startTimeout: number
         cwd: string
         env: Record<string, string>
         allowFs: boolean
@@ -121,11 +123,12 @@ program
         import('./local/exit-with-parent.js'),
       ])
       exitWithParent()
-      const { permissionTimeout: permissionTimeoutS, ...rest } = options
+      const { permissionTimeout: permissionTimeoutS, startTimeout: startTimeoutS, ...rest } = options
       process.exitCode = await agentCommand({
         ...rest,
         command,
         permissionTimeoutS,
+        startTimeoutS,
         stop: stop.signal,
         kill: kill.signal,
       })

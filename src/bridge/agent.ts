@@ -6,7 +6,9 @@ import type { Running, Watch } from './process.js'
 import { AcpSession, SessionGone, type Peer } from './session.js'
 import { Telling, type Permission } from './telling.js'
 import { Terminals } from './terminals.js'
-import { pause, tick, within } from './wait.js'
+import { explain, isGone, messageOf, muteFor, tooLarge, whyOff } from './trouble.js'
+import { Late, pause, tick, within } from './wait.js'
+import type { SessionId } from '../protocol/ids.js'
 import type { TraceContext } from '../protocol/trail.js'
 import type { Turn } from '../sdk/agent.js'
 
@@ -18,18 +20,24 @@ export interface Treatment {
   allowTerminal: boolean
   /** The environment of its terminals. */
   env: Record<string, string | undefined>
+  /** How long the program may take to answer `initialize`, ms. */
+  startTimeoutMs: number
   watch: Watch
   version: string
 }
 
-/** How long an agent may take to answer `initialize`, and to open a session, ms. */
-const INITIALIZE_MS = 60_000
+/** How long an agent may take to open a session, ms. */
 const OPEN_MS = 600_000
+/** A loaded session has replayed its history when it says nothing for so long, ms; nobody waits for that longer than so long. */
+const REPLAY = { quietMs: 250, mostMs: 10_000 }
 /** How long the last output of a program that has ended is read, and how long it may take to end, ms. */
 const DRAIN_MS = 2000
 const KILL_MS = 5000
 /** Sessions that are kept open in an agent that can close them and open them again. */
 const OPEN_SESSIONS = 100
+
+/** It did not answer `initialize` in time: starting it again may take as long again. */
+export class Mute extends Error {}
 
 /** One running agent program, spoken to in the Agent Client Protocol. */
 export class AcpAgent implements Peer {
@@ -38,9 +46,13 @@ export class AcpAgent implements Peer {
   readonly #sessions = new Map<string, AcpSession>()
   readonly #opening = new Map<string, Promise<AcpSession>>()
   readonly #lost = new Set<string>()
+  /** Sessions that are being loaded, and when they last said something. */
+  readonly #loading = new Map<string, number>()
   readonly #terminals: Terminals
   readonly #gate = new Gate()
-  /** Resolves when it is gone, with a sentence that says how. */
+  /** Resolves when it ends, with a sentence that says how. */
+  readonly how: Promise<string>
+  /** Resolves with that when it is gone, and all that it has started. */
   readonly gone: Promise<string>
   #capabilities: acp.AgentCapabilities = {}
   #methods: string[] = []
@@ -54,6 +66,7 @@ export class AcpAgent implements Peer {
     const app = acp
       .client({ name: 'throughline' })
       .onNotification(acp.methods.client.session.update, ({ params }) => {
+        if (this.#loading.has(params.sessionId)) this.#loading.set(params.sessionId, performance.now())
         this.#sessions.get(params.sessionId)?.update(params.update)
       })
       .onRequest(acp.methods.client.session.requestPermission, async ({ params, signal }) => {
@@ -71,28 +84,39 @@ export class AcpAgent implements Peer {
         .onRequest(acp.methods.client.terminal.waitForExit, ({ params }) => this.#terminals.wait(params.terminalId))
         .onRequest(acp.methods.client.terminal.kill, ({ params }) => this.#terminals.kill(params.terminalId))
         .onRequest(acp.methods.client.terminal.release, ({ params }) => this.#terminals.release(params.terminalId))
+    app.onRequest('*', ({ method }) => {
+      throw new acp.RequestError(-32601, `"Method not found": ${method}${whyOff(method)}`, { method })
+    })
     const output = Writable.toWeb(running.stdin) as WritableStream<Uint8Array>
     this.#connection = app.connect(acp.ndJsonStream(output, gated(running.stdout, this.#gate)))
+    this.how = this.#over(running)
     this.gone = this.#end(running)
   }
 
+  async #over({ exited }: Running): Promise<string> {
+    const { closed, signal } = this.#connection
+    await Promise.race([exited, closed])
+    if (signal.reason instanceof acp.MessageTooLargeError) return tooLarge(signal.reason)
+    // what it said before it ended is still read, and how it ends said by itself if it does
+    await Promise.race([Promise.all([exited, closed]), pause(DRAIN_MS)])
+    return Promise.race([exited, tick().then(() => 'it closed its stdin or stdout')])
+  }
+
   async #end(running: Running): Promise<string> {
-    const { closed } = this.#connection
-    await Promise.race([running.exited, closed])
-    await Promise.race([closed, pause(DRAIN_MS)]) // what it said before it ended is still read
+    const how = await this.how
     this.#connection.close()
     await running.end(KILL_MS) // what does not speak to us any more must not go on working
     await this.#terminals.close()
-    return running.exited
+    return how
   }
 
   /** Says hello. Throws when the program does not answer as an agent does; then it is ended. */
   static async open(running: Running, treatment: Treatment): Promise<AcpAgent> {
     const agent = new AcpAgent(running, treatment)
-    const { allowFs, allowTerminal, version } = treatment
+    const { allowFs, allowTerminal, startTimeoutMs, version } = treatment
     try {
       const hello = await within(
-        INITIALIZE_MS,
+        startTimeoutMs,
         agent.#connection.agent.request(acp.methods.agent.initialize, {
           protocolVersion: acp.PROTOCOL_VERSION,
           clientInfo: { name: 'throughline', title: 'Throughline', version },
@@ -103,15 +127,19 @@ export class AcpAgent implements Peer {
         }),
       )
       if (hello.protocolVersion !== acp.PROTOCOL_VERSION)
-        throw new Error(`it speaks version ${hello.protocolVersion} of ACP, the bridge version ${acp.PROTOCOL_VERSION}`)
+        throw new Error(
+          `it speaks version ${hello.protocolVersion} of ACP, the bridge version ${acp.PROTOCOL_VERSION}: it needs another release of the agent`,
+        )
       agent.#capabilities = hello.agentCapabilities ?? {}
       agent.#methods = (hello.authMethods ?? []).map((method) => method.name)
       return agent
     } catch (err) {
       const ended = agent.closed
       agent.#connection.close()
+      if (!ended) void running.end(KILL_MS)
       const how = await agent.gone
-      throw new Error(ended ? how : `it did not answer initialize: ${messageOf(err)}`, { cause: err })
+      if (err instanceof Late) throw new Mute(muteFor(startTimeoutMs), { cause: err })
+      throw new Error(ended ? how : `initialize failed: ${messageOf(err)}`, { cause: err })
     }
   }
 
@@ -140,10 +168,17 @@ export class AcpAgent implements Peer {
   /**
    * The agent's session for a thread: the open one, or resumed, or loaded, or for no thread a new one. An opening that has
    * begun goes on when nobody waits for it any more: some agents lose what they load when they are left alone.
-   * Throws `SessionGone` when the agent does not have it, or cannot open sessions again.
+   * Throws `SessionGone` when the agent does not have it, or cannot open sessions again, or has given its id to another
+   * conversation: some count theirs from 1 after every start.
    */
-  async session(thread: string | null): Promise<AcpSession> {
-    if (thread === null) return this.#new()
+  async session(thread: string | null, owner: SessionId): Promise<AcpSession> {
+    if (thread === null) return this.#new(owner)
+    const session = await this.#open(thread, owner)
+    if (session.owner !== owner) throw new SessionGone('its id is that of another conversation')
+    return session
+  }
+
+  async #open(thread: string, owner: SessionId): Promise<AcpSession> {
     if (this.#lost.has(thread)) throw new SessionGone('it did not stop when it was cancelled')
     const open = this.#sessions.get(thread)
     if (open && !this.#opening.has(thread)) {
@@ -153,38 +188,65 @@ export class AcpAgent implements Peer {
     }
     let opening = this.#opening.get(thread)
     if (!opening) {
-      opening = this.#reopen(thread).finally(() => this.#opening.delete(thread))
+      opening = this.#reopen(thread, owner).finally(() => this.#opening.delete(thread))
       this.#opening.set(thread, opening)
     }
     return opening
   }
 
-  abandon(id: string): void {
+  /** The agent does not have the session any more; it may be able to open it again. */
+  forget(id: string): void {
     this.#sessions.delete(id)
+  }
+
+  abandon(id: string): void {
+    this.forget(id)
     this.#lost.add(id)
     if (this.#lost.size > 1000) this.#lost.delete(this.#lost.values().next().value!)
   }
 
-  async #new(): Promise<AcpSession> {
+  async #new(owner: SessionId): Promise<AcpSession> {
     const { agent } = this.#connection
-    const { sessionId } = await this.#opened(
+    const { sessionId } = await opened(
       agent.request(acp.methods.agent.session.new, { cwd: this.#treatment.cwd, mcpServers: [] }),
     )
-    return this.#keep(new AcpSession(this, sessionId))
+    return this.#keep(new AcpSession(this, sessionId, owner))
   }
 
-  async #reopen(sessionId: string): Promise<AcpSession> {
+  async #reopen(sessionId: string, owner: SessionId): Promise<AcpSession> {
     const { loadSession, sessionCapabilities } = this.#capabilities
     const { agent } = this.#connection
     const params = { sessionId, cwd: this.#treatment.cwd, mcpServers: [] }
-    if (sessionCapabilities?.resume) await this.#opened(agent.request(acp.methods.agent.session.resume, params))
-    else if (loadSession) await this.#opened(agent.request(acp.methods.agent.session.load, params))
+    if (sessionCapabilities?.resume)
+      await this.#opened(sessionId, agent.request(acp.methods.agent.session.resume, params))
+    else if (loadSession) await this.#loaded(sessionId, agent.request(acp.methods.agent.session.load, params))
     else throw new SessionGone('the agent cannot open a session again')
     await tick() // the replay of its history came before the answer, and there was nobody to be told
-    return this.#keep(new AcpSession(this, sessionId))
+    return this.#keep(new AcpSession(this, sessionId, owner))
+  }
+
+  /**
+   * The replay should come before the answer, and Gemini CLI sends it after: then only time tells it from what it says
+   * when it is asked.
+   */
+  async #loaded(sessionId: string, answer: Promise<unknown>): Promise<void> {
+    this.#loading.set(sessionId, 0)
+    try {
+      await this.#opened(sessionId, answer)
+      const since = performance.now()
+      const quietMs = () => performance.now() - Math.max(this.#loading.get(sessionId)!, since)
+      while (quietMs() < REPLAY.quietMs && performance.now() - since < REPLAY.mostMs)
+        await pause(REPLAY.quietMs - quietMs())
+    } finally {
+      this.#loading.delete(sessionId)
+    }
   }
 
   #keep(session: AcpSession): AcpSession {
+    if (this.#sessions.get(session.id)?.busy)
+      throw new Error(
+        `The agent calls two sessions "${session.id}". It seems to hold one conversation at a time: run the bridge with --capacity 1.`,
+      )
     this.#sessions.set(session.id, session)
     const { loadSession, sessionCapabilities } = this.#capabilities
     const spare = [...this.#sessions.values()].filter((it) => !it.busy && it !== session)
@@ -201,39 +263,21 @@ export class AcpAgent implements Peer {
     return session
   }
 
-  /** Tells apart what goes wrong when a session is opened. */
-  async #opened<T>(answer: Promise<T>): Promise<T> {
+  /** Tells apart what goes wrong when a session is opened again. */
+  async #opened(sessionId: string, answer: Promise<unknown>): Promise<void> {
     try {
-      return await within(OPEN_MS, answer)
+      await opened(answer)
     } catch (err) {
-      if (this.closed) throw err
-      if (isGone(err)) throw new SessionGone(messageOf(err))
-      throw err
+      const none = err instanceof acp.RequestError && err.code === -32002
+      throw none || isGone(err, sessionId) ? new SessionGone(messageOf(err)) : err
     }
   }
 
   /** What an error of the agent means to the reader of a turn. */
   explain(err: unknown): { code: string; message: string } {
-    if (err instanceof acp.RequestError && err.code === -32000) {
-      const how = this.#methods.length > 0 ? ` (${this.#methods.join(', ')})` : ''
-      return {
-        code: 'agent_auth_required',
-        message: `The agent wants a login${how}: log in once by hand with its own command, as the user of the bridge.`,
-      }
-    }
-    return { code: 'agent_error', message: messageOf(err) }
+    return explain(err, this.#methods)
   }
 }
 
-/** The error's own message, and its data, which often says more. */
-export function messageOf(err: unknown): string {
-  const { data } = Object(err) as { data?: unknown }
-  const message = err instanceof Error ? err.message : String(err)
-  return data === undefined ? message : `${message}: ${JSON.stringify(data)}`.slice(0, 4000)
-}
-
-const GONE = /not found|no such|unknown session|does not exist|doesn't exist|no rollout|expired/i
-
-/** Whether an agent says that it does not have the session; any other trouble may pass. */
-export const isGone = (err: unknown): boolean =>
-  err instanceof acp.RequestError && (err.code === -32002 || GONE.test(messageOf(err)))
+const opened = <T>(answer: Promise<T>): Promise<T> =>
+  within(OPEN_MS, answer, `The agent did not open the session within ${OPEN_MS / 1000} s.`)

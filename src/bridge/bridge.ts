@@ -39,8 +39,10 @@ export async function runBridge(options: BridgeOptions): Promise<void> {
         await Promise.race([agent.closed, worker.failing(ended.signal), stopped])
       } finally {
         // turns that are aborted without output go to others at once
-        if (stop.aborted) await Promise.race([agent.close(FINISH_MS), aborted(kill)])
-        else await agent.close(0)
+        if (stop.aborted) {
+          log.info(`leaving: turns in hand have ${FINISH_MS / 1000} s to finish; a second signal ends them now`)
+          await Promise.race([agent.close(FINISH_MS), aborted(kill)])
+        } else await agent.close(0)
       }
     }
   } finally {

@@ -59,3 +59,22 @@ export function lineReader(say: (line: string) => void, now: () => number = () =
     },
   }
 }
+
+const [BRACE, NEWLINE] = [0x7b, 0x0a]
+
+/** The same bytes. Lines that are no JSON objects, what a program prints without being asked, are said as well. */
+export async function* strayLines(source: AsyncIterable<Uint8Array>, say: (line: string) => void) {
+  const reader = lineReader((line) => say(`(on stdout) ${line}`))
+  let stray: boolean | undefined
+  for await (const chunk of source) {
+    for (let from = 0; from < chunk.length;) {
+      stray ??= chunk[from] !== BRACE
+      const end = chunk.indexOf(NEWLINE, from) + 1 || chunk.length
+      if (stray) reader.read(chunk.subarray(from, end))
+      if (chunk[end - 1] === NEWLINE) stray = undefined
+      from = end
+    }
+    yield chunk
+  }
+  reader.end()
+}

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { ContentChunk, SessionUpdate, ToolCall, ToolCallUpdate } from '@agentclientprotocol/sdk'
-import type { AgentEvent, EntryKind, EntryStatus } from '../protocol/events.js'
+import { ContextUsage, type AgentEvent, type EntryKind, type EntryStatus } from '../protocol/events.js'
 import { contentText, planText, rawText, toolText } from './render.js'
 
 /** The entry of a tool call. An id of theirs may be longer than one of ours. */
@@ -25,6 +25,8 @@ export class Narrator {
   #flow: { kind: EntryKind; message: string | undefined; entry: string } | undefined
   #entries = 0
   #plan = ''
+  /** As last told; to be said with the tokens of the turn. */
+  context: ContextUsage = {}
 
   constructor(terminal: (id: string) => string | undefined = () => undefined) {
     this.#terminal = terminal
@@ -52,7 +54,12 @@ export class Narrator {
         const text = [update.title, update.description].filter(Boolean).join(': ')
         return [{ type: 'entry.append', entry: `notice-${++this.#entries}`, kind: 'reasoning', text }]
       }
-      default: // of use to an editor: modes, commands, what was said to it, how full its context is
+      case 'usage_update': {
+        const { used: contextTokens, size: contextSize, cost } = update
+        this.context = ContextUsage.safeParse({ contextTokens, contextSize, ...(cost && { cost }) }).data ?? {}
+        return []
+      }
+      default: // of use to an editor: modes, commands, what was said to it
         return []
     }
   }
@@ -105,5 +112,7 @@ function change(entry: string, kind: EntryKind, before: string, after: string): 
   if (after.startsWith(before)) return [{ type: 'entry.append', entry, kind, text: after.slice(before.length) }]
   let offset = 0
   while (offset < before.length && before[offset] === after[offset]) offset++
+  const last = after.charCodeAt(offset - 1)
+  if (last >= 0xd800 && last <= 0xdbff) offset-- // a high surrogate stays with its low one
   return [{ type: 'entry.replace', entry, kind, offset, text: after.slice(offset) }]
 }

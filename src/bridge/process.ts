@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import type { Readable, Writable } from 'node:stream'
+import type { Writable } from 'node:stream'
 import { endGroup, killGroup } from './group.js'
-import { lineReader } from './lines.js'
+import { lineReader, strayLines } from './lines.js'
 
 /** The command that is the agent. */
 export interface Program {
@@ -16,7 +16,7 @@ export interface Program {
 export interface Running {
   readonly pid: number
   readonly stdin: Writable
-  readonly stdout: Readable
+  readonly stdout: AsyncIterable<Uint8Array>
   /** Resolves when it has ended, with a sentence that says how. */
   readonly exited: Promise<string>
   /** Asks it to end (end of input, then SIGTERM), kills its whole group after `graceMs`. */
@@ -29,7 +29,7 @@ export interface Watch {
   remove(group: number): void
 }
 
-/** Starts the program; its stderr goes to `say` line by line. Throws what `spawn` throws, `ENOENT` above all. */
+/** Starts the program; its stderr goes to `say` line by line, and what else than JSON it prints on stdout. Throws what `spawn` throws, `ENOENT` above all. */
 export async function startProgram(program: Program, say: (line: string) => void, watch: Watch): Promise<Running> {
   const child = spawn(program.command, program.args, {
     cwd: program.cwd,
@@ -53,7 +53,7 @@ export async function startProgram(program: Program, say: (line: string) => void
   return {
     pid,
     stdin: child.stdin,
-    stdout: child.stdout,
+    stdout: strayLines(child.stdout, say),
     exited,
     async end(graceMs) {
       child.stdin.end()

@@ -1,5 +1,5 @@
 import type { RequestPermissionRequest, RequestPermissionResponse, SessionUpdate } from '@agentclientprotocol/sdk'
-import type { AgentEvent } from '../protocol/events.js'
+import type { AgentEvent, ContextUsage } from '../protocol/events.js'
 import type { Turn } from '../sdk/agent.js'
 import type { Gate } from './gate.js'
 import { Narrator, toolEntry } from './narrate.js'
@@ -26,6 +26,8 @@ export class Telling {
   #units = 0
   #running: Promise<void> | undefined
   #over = false
+  /** There was something to tell. */
+  spoke = false
 
   constructor(turn: Turn, gate: Gate, permission: Permission, terminal: (id: string) => string | undefined) {
     this.#turn = turn
@@ -54,6 +56,11 @@ export class Telling {
         return Promise.resolve()
       })
     })
+  }
+
+  /** How full the conversation is, as far as the agent has told in this turn. */
+  get context(): ContextUsage {
+    return this.#narrator.context
   }
 
   /** Resolves when everything so far has been said, or nobody wants to hear it any more. */
@@ -90,6 +97,7 @@ export class Telling {
 
   #push(task: () => Promise<unknown>, units = 0): void {
     if (this.#over) return
+    this.spoke = true
     this.#queue.push({ task, units })
     this.#units += units
     if (this.#queue.length > WAITING.events || this.#units > WAITING.units) this.#gate.hold(this)

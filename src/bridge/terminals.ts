@@ -34,6 +34,7 @@ export class Terminals {
   readonly #all = new Map<string, Terminal>()
   /** What released terminals showed: tool calls still refer to them. */
   readonly #released = new Map<string, string>()
+  #closed = false
 
   constructor(root: string, env: Record<string, string | undefined>, watch: Watch) {
     this.#root = root
@@ -84,6 +85,7 @@ export class Terminals {
     })
     const terminalId = `term-${randomUUID()}`
     this.#all.set(terminalId, terminal)
+    if (this.#closed) killGroup(terminal.group, 'SIGKILL') // who asked for it was gone before it was there
     return { terminalId }
   }
 
@@ -121,6 +123,7 @@ export class Terminals {
 
   /** Ends whatever still runs. */
   async close(): Promise<void> {
+    this.#closed = true
     const running = [...this.#all.values()].filter((it) => !it.exit)
     await Promise.all(running.map((it) => endGroup(it.group, it.exited, KILL_MS)))
   }

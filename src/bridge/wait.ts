@@ -5,11 +5,14 @@ export const tick = (): Promise<void> => new Promise((resolve) => setImmediate(r
 export const pause = <T = void>(ms: number, value?: T): Promise<T> =>
   new Promise((resolve) => void setTimeout(() => resolve(value as T), ms))
 
-/** Rejects when the promise takes longer than `ms`. */
-export function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+/** Something took longer than it may. */
+export class Late extends Error {}
+
+/** Rejects with `Late` when the promise takes longer than `ms`. */
+export function within<T>(ms: number, promise: Promise<T>, sentence = `no answer within ${ms} ms`): Promise<T> {
   let timer: NodeJS.Timeout
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
+    timer = setTimeout(() => reject(new Late(sentence)), ms)
   })
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }

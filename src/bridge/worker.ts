@@ -1,4 +1,4 @@
-import { AcpAgent, type Treatment } from './agent.js'
+import { AcpAgent, Mute, type Treatment } from './agent.js'
 import { startProgram, type Program } from './process.js'
 import { orAborted, pause } from './wait.js'
 
@@ -57,15 +57,12 @@ export class Worker {
 
   async #run(): Promise<void> {
     for (let first = true; !this.#stop.signal.aborted; first = false) {
-      const startedAt = performance.now()
       const why = await this.#live(first)
       if (this.#stop.signal.aborted) return
-      if (performance.now() - startedAt > STEADY_MS) this.#crashes = 0
       this.#crashes++
       const delay = Math.min(BACK_OFF.least * 2 ** this.#crashes, BACK_OFF.most) * (0.5 + Math.random() / 2)
       this.#log.warn(`the agent is gone: ${why}; starting it again in ${Math.round(delay)} ms`)
-      if (this.#crashes === PATIENCE)
-        this.#log.warn(`it has ended ${PATIENCE} times in a row: no turns are taken until it runs again`)
+      if (this.#crashes === PATIENCE) this.#log.warn(`no turns are taken until it runs again`)
       this.#tell()
       await orAborted(pause(delay), this.#stop.signal).catch(() => {}) // closed meanwhile
     }
@@ -87,10 +84,12 @@ export class Worker {
       this.#agent = await AcpAgent.open(running, this.#treatment)
       this.#log.info(`the agent runs (${command}, process ${running.pid})`)
       this.#tell()
+      const since = performance.now()
       const why = await this.#agent.gone
-      if (this.#agent.proved) this.#crashes = 0
+      if (this.#agent.proved || performance.now() - since > STEADY_MS) this.#crashes = 0
       return why
     } catch (err) {
+      if (err instanceof Mute) this.#crashes = PATIENCE - 1 // turns have waited long enough for it
       const { code } = err as NodeJS.ErrnoException
       if (first && (code === 'ENOENT' || code === 'EACCES'))
         throw new CannotRun(

@@ -15,6 +15,7 @@ export interface AgentOptions {
   agent?: string
   permission: PermissionPolicy
   permissionTimeoutS: number
+  startTimeoutS: number
   cwd: string
   env: Record<string, string>
   allowFs: boolean
@@ -48,6 +49,7 @@ export async function agentCommand(options: AgentOptions): Promise<number> {
         permission: { policy: options.permission, timeoutMs: options.permissionTimeoutS * 1000 },
         allowFs: options.allowFs,
         allowTerminal: options.allowTerminal,
+        startTimeoutMs: options.startTimeoutS * 1000,
         version,
       },
       log: { info: (message) => say('info', message), warn: (message) => say('warn', message) },

@@ -1,10 +1,10 @@
 import type { Entry } from '../protocol/fold.js'
 import { interactionOf, type InteractionId, type SessionId } from '../protocol/ids.js'
-import type { Interaction } from '../protocol/views.js'
+import type { StoredInteraction } from '../store/turns.js'
 import { hold } from './deliver.js'
 import { claimantOf } from './link.js'
 import type { Hold, Station } from './links.js'
-import { newInteractionId, newName, newSessionId } from './mint.js'
+import { newName, newSessionId } from './mint.js'
 import { LOOK_SOON_MS, type Parts } from './parts.js'
 import { foldLog } from './seal.js'
 
@@ -16,17 +16,16 @@ import { foldLog } from './seal.js'
 /**
  * A person wrote to the agent directly: a turn of its own, before all that waits; a prompt that the agent was given and
  * has not begun to answer steps back. The agent is told the turn's name like that of any other (`origin: 'agent'`).
- * `agentRef` is how the agent refers to it, for its next connection. Gives its place: 0, it runs now; 1, after the turn that runs;
- * undefined when the session is no longer this agent's.
+ * `agentRef` is how the agent refers to it, for its next connection. Gives its place: 0, it runs now; else after the turn
+ * that runs; undefined when the session is no longer this agent's. It may be called again when it threw.
  */
 export async function beginTurn(
   parts: Parts,
   it: Hold,
-  input: string,
-  agentRef: string,
+  { interaction, input, agentRef }: { interaction: InteractionId; input: string; agentRef: string },
 ): Promise<number | undefined> {
   const { store, settings, clock, observe } = parts
-  const interaction = newInteractionId(it.session)
+  await it.writer?.busy // a turn whose first words are on their way into the log does not step back
   const now = clock.now()
   const trace = observe.tracing?.begin()
   await store.deadlines.enlist(interaction, now + LOOK_SOON_MS, now) // the deadline first, as in submit
@@ -99,7 +98,7 @@ export async function takeSession(parts: Parts, station: Station, session: Sessi
 const PAST_TURNS = 200
 
 /** An earlier turn of a session. */
-export interface PastTurn extends Pick<Interaction, 'id' | 'origin' | 'status' | 'attempt'> {
+export interface PastTurn extends Pick<StoredInteraction, 'id' | 'origin' | 'status' | 'attempt' | 'agentRef'> {
   entries: readonly Entry[]
 }
 
@@ -111,7 +110,16 @@ export async function pastTurns(
 ): Promise<PastTurn[]> {
   const ids = (await store.sessions.interactions(session)).slice(-PAST_TURNS).filter((id) => id !== but)
   const past: PastTurn[] = []
-  for (const { id, origin, status, attempt, output, tip } of await store.turns.readMany(ids))
-    past.push({ id, origin, status, attempt, entries: output ?? (tip > 0 ? (await foldLog(store.log, id)).entries : []) })
+  for (const { id, origin, status, attempt, agentRef, output, tip } of await store.turns.readMany(ids)) {
+    const entries = output ?? (tip > 0 ? (await foldLog(store.log, id)).entries : [])
+    past.push({ id, origin, status, attempt, agentRef, entries })
+  }
   return past
+}
+
+/** The turns of a session that are not over: the one that runs and those that wait, in no order. */
+export async function openTurns({ store }: Pick<Parts, 'store'>, session: SessionId): Promise<InteractionId[]> {
+  const queue = await store.sessions.queue(session) // first: what leaves it meanwhile is the one that runs
+  const running = (await store.sessions.read(session))?.waitingInteractionId
+  return running ? [running, ...queue] : queue
 }

@@ -33,6 +33,24 @@ export function coalesced(what: string, work: () => Promise<void>, observe: Obse
   }
 }
 
+/** Does it, again and again with back-off while Redis is away, until `ended()`. */
+export async function persistently<T>(
+  what: string,
+  work: () => Promise<T>,
+  observe: Observe,
+  ended: () => boolean,
+): Promise<T> {
+  for (let failures = 0; ;) {
+    try {
+      return await work()
+    } catch (err) {
+      if (!isUnavailable(err) || ended()) throw err
+      if (failures++ === 0) observe.outage(what, err)
+      await pause(backOff(failures))
+    }
+  }
+}
+
 export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 /** 100 ms doubling to 2 s, jittered. */

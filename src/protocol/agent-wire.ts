@@ -32,7 +32,9 @@ export const Hello = z
   .object({
     protocol: z.literal(AGENT_PROTOCOL),
     /** Stable over reconnects of one agent. A second connection with the same id supersedes the first. */
-    agent: z.string().regex(/^[A-Za-z0-9._:-]{1,128}$/),
+    agent: z
+      .string()
+      .regex(/^[A-Za-z0-9._:-]{1,128}$/, 'an agent id is 1–128 letters, digits, dots, dashes, colons or underscores'),
     pool: PoolName.optional(),
     capacity: z.int().min(0).max(10_000).default(1),
     sessions: z.array(SessionIdText).max(1000).default([]),

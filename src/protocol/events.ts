@@ -11,12 +11,23 @@ export type EntryKind = z.infer<typeof EntryKind>
 export const EntryStatus = z.enum(['pending', 'in_progress', 'completed', 'failed', 'cancelled'])
 export type EntryStatus = z.infer<typeof EntryStatus>
 
-/** Tokens as the agent counts them. */
+/** How full an agent's conversation is, and what it has cost so far: ACP's `usage_update`. */
+export const ContextUsage = z.object({
+  /** Tokens that the model sees now, and how many it can see. */
+  contextTokens: z.int().nonnegative().optional(),
+  contextSize: z.int().nonnegative().optional(),
+  /** Of the whole conversation. `currency`: ISO 4217, such as USD. */
+  cost: z.object({ amount: z.number().nonnegative(), currency: z.string().min(1).max(16) }).optional(),
+})
+export type ContextUsage = z.infer<typeof ContextUsage>
+
+/** Tokens of a turn as the agent counts them. */
 export const Usage = z.object({
   inputTokens: z.int().nonnegative(),
   outputTokens: z.int().nonnegative(),
   reasoningTokens: z.int().nonnegative().optional(),
   cachedTokens: z.int().nonnegative().optional(),
+  ...ContextUsage.shape,
 })
 export type Usage = z.infer<typeof Usage>
 

@@ -321,7 +321,8 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
 function introductionOf(options: ServeOptions, urls: string[]): Hello {
   if (urls.length === 0) throw new TypeError('serve: a url is needed')
   for (const url of urls)
-    if (!/^https?:$/.test(new URL(url).protocol)) throw new TypeError(`serve: ${url} is no http address`)
+    if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
+      throw new TypeError(`serve: ${url} is no http address, such as http://127.0.0.1:8080`)
   const { data, error } = Hello.safeParse({
     protocol: AGENT_PROTOCOL,
     agent: options.agent ?? `agent_${globalThis.crypto.randomUUID()}`,

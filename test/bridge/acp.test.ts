@@ -13,13 +13,20 @@ test('what an agent says, thinks, plans and does becomes entries; a second turn 
   await bridge.joined()
   const turn = await ask(
     net,
-    'think hm; say one ; say two; plan a,b,c; tool Edit a.txt; unknown; title Work; say three',
+    'think hm; say one ; say two; plan a,b,c; tool Edit a.txt; unknown; usage 900; usage 1200; title Work; say three',
   )
   expect(await answered(turn.seen)).toBe('onetwo\n\nthree')
   expect(turn.seen.turn).toMatchObject({
     title: 'Work',
     stopReason: 'end_turn',
-    usage: { inputTokens: 10, outputTokens: 5, reasoningTokens: 2 },
+    usage: {
+      inputTokens: 10,
+      outputTokens: 5,
+      reasoningTokens: 2,
+      contextTokens: 1200,
+      contextSize: 200_000,
+      cost: { amount: 0.12, currency: 'USD' },
+    },
     entries: [
       { kind: 'reasoning', text: 'hm' },
       { kind: 'text', text: 'onetwo' },

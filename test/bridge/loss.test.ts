@@ -63,7 +63,9 @@ describe('a program that keeps crashing', () => {
     await bridge.joined()
     writeFileSync(broken, '')
     process.kill(bridge.agents()[0]!, 'SIGKILL')
-    await eventually(() => expect(bridge.log()).toContain('it has ended 5 times in a row'), { limitMs: 40_000 })
+    await eventually(() => expect(bridge.log()).toContain('no turns are taken until it runs again'), {
+      limitMs: 40_000,
+    })
     await eventually(() => expect(net.logged('agent_left')).toHaveLength(1))
     const other = startBridge(net)
     expect(await answered((await ask(net, 'say healthy')).seen)).toBe('healthy')
@@ -88,6 +90,51 @@ describe('a program that keeps crashing', () => {
     const bridge = startBridge(net, { command: ['no-such-agent-program'] })
     await eventually(() => expect(bridge.log()).toContain('"no-such-agent-program" cannot be run'), LONG)
     expect(await bridge.end('SIGCONT')).toBe(78)
+  })
+})
+
+describe('a program that is no agent (any more)', () => {
+  test('does not answer initialize: the log says so and what may be wrong, and shows what it printed instead', async () => {
+    await using net = await startNetwork({ env })
+    const mute = join(folder(net), 'mute')
+    writeFileSync(mute, '')
+    const bridge = startBridge(net, {
+      agent: [`--mute-while=${mute}`, '--prints=Usage: agent acp'],
+      options: ['--start-timeout', '1'],
+    })
+    await eventually(() => expect(bridge.log()).toMatch(/did not answer initialize within 1 s.*`acp`/), LONG)
+    expect(bridge.log()).toContain('[agent] (on stdout) Usage: agent acp\n')
+    rmSync(mute)
+    expect(await answered((await ask(net, 'say heard')).seen)).toBe('heard')
+  })
+
+  test('hangs when it is started again: its turns go to others', async () => {
+    await using net = await startNetwork({ env })
+    const mute = join(folder(net), 'mute')
+    const bridge = startBridge(net, { agent: [`--mute-while=${mute}`], options: ['--start-timeout', '2'] })
+    await bridge.joined()
+    writeFileSync(mute, '')
+    process.kill(bridge.agents()[0]!, 'SIGKILL')
+    await eventually(() => expect(bridge.log()).toContain('starting it again'), LONG)
+    const { seen } = await ask(net, 'say healthy')
+    await eventually(() => seen.turn.attempt === 1, LONG)
+    const other = startBridge(net)
+    await other.joined()
+    expect(await answered(seen)).toBe('healthy')
+  })
+
+  test.each([
+    ['says more in one message than can be read', 'huge', /message of more than 32 MiB/],
+    ['closes its stdout', 'mumble', /closed its stdin or stdout/],
+  ])('%s: the turn is lost, and it is said why', async (_, command, why) => {
+    await using net = await startNetwork({ env })
+    const bridge = startBridge(net)
+    const { seen, session } = await ask(net, `say x; ${command}`)
+    await seen.done
+    expect(seen.turn.error?.code).toBe('agent_disconnected')
+    expect(net.logged('agent_lost')[0]!['why']).toMatch(why)
+    await eventually(() => expect(bridge.log()).toMatch(why), LONG)
+    expect(await answered((await ask(net, 'say on', session)).seen)).toBe('on')
   })
 })
 
@@ -182,6 +229,18 @@ test('the replica of the bridge is killed with -9 in mid-turn: nothing is lost a
   await net.replicas[its]!.kill9()
   expect(await answered(seen)).toBe(Array.from({ length: 100 }, (_, i) => `word-${i + 1} `).join(''))
   expect(seen.turn.attempt).toBe(1)
+})
+
+test('the replica goes while the second turn of a session runs: the end of the first is told again, and disturbs nothing', async () => {
+  await using net = await startNetwork({ replicas: 2, processes: true, env })
+  startBridge(net)
+  const first = await ask(net, 'say one')
+  expect(await answered(first.seen)).toBe('one')
+  const { seen } = await ask(net, 'slow 100', first.session)
+  await eventually(() => outputText(seen.turn).includes('word-5 '), LONG)
+  const its = net.replicas.findIndex((replica) => replica.logs.some((line) => line['event'] === 'agent_joined'))
+  await net.replicas[its]!.kill9()
+  expect(await answered(seen)).toBe(Array.from({ length: 100 }, (_, i) => `word-${i + 1} `).join(''))
 })
 
 describe('SIGTERM', () => {

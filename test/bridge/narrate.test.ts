@@ -105,6 +105,12 @@ test('what a tool returned is shown where it shows nothing else', () => {
   ])
 })
 
+test('a change never begins in the middle of a character', () => {
+  const { events, entries } = told([tool([shows('step \u{1F600}')]), tool([shows('step \u{1F601}!')])])
+  expect(events.at(-1)).toMatchObject({ type: 'entry.replace', offset: 5, text: '\u{1F601}!' })
+  expect(entries[0]!.text).toBe('step \u{1F601}!')
+})
+
 test('a tool call that refers to a terminal shows what the terminal shows', () => {
   const contents: ToolCallContent[] = [{ type: 'terminal', terminalId: 't' }]
   expect(told([tool(contents)], (id) => `$ ${id}`).entries[0]!.text).toBe('$ t')

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { startNetwork } from '../support/network.js'
 import { answered, ask, folder, startBridge } from './bridge.js'
@@ -12,24 +13,29 @@ import { startFakeModel } from './fake-model.js'
  */
 const wanted = process.env['TEST_OPENCODE']
 const optIn = wanted ? test : test.skip
+const TAP = fileURLToPath(new URL('./programs/tap.js', import.meta.url))
 
 const VERSION = '1.18.33'
 
 async function install(into: string): Promise<string> {
+  mkdirSync(into, { recursive: true })
   const bin = join(into, 'node_modules', '.bin', 'opencode')
   const args = ['i', '--no-save', '--no-audit', '--no-fund', '--prefix', into, `opencode-ai@${VERSION}`]
   if (!existsSync(bin)) await promisify(execFile)('npm', args, { cwd: into })
   return bin
 }
 
-optIn(
-  'OpenCode answers, is loaded again after a restart of the bridge, and nothing of its history is said twice',
-  async () => {
+optIn.each([
+  ['session/load', 'resume'],
+  ['session/resume', ''], // it offers both
+])(
+  'OpenCode answers, has the conversation again after a restart of the bridge by %s, and nothing of it is said twice',
+  async (method, hidden) => {
     await using net = await startNetwork()
     const model = await startFakeModel()
     net.onDispose(() => model.close())
     const [home, cwd] = [folder(net), folder(net)]
-    const command = [await install(wanted === '1' ? folder(net) : wanted!), 'acp']
+    const command = [process.execPath, TAP, hidden, await install(wanted === '1' ? folder(net) : wanted!), 'acp']
     writeFileSync(
       join(cwd, 'opencode.json'),
       JSON.stringify({
@@ -66,11 +72,12 @@ optIn(
     expect(await answered(one.seen)).toBe('I heard 1: <remember the word apple>')
     expect(await first.end('SIGTERM')).toBe(0)
 
-    await start()
+    const second = await start()
     const two = await ask(net, 'and the word pear', one.session)
     expect(await answered(two.seen)).toBe('I heard 2: <remember the word apple> <and the word pear>')
     expect(two.seen.turn.attempt).toBe(1) // its session was there
     expect(two.seen.turn.usage?.outputTokens).toBeGreaterThan(0)
+    expect(second.log()).toContain(`[agent] asked for ${method}\n`)
   },
   300_000,
 )

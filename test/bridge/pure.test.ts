@@ -1,10 +1,10 @@
 import { Readable } from 'node:stream'
 import { RequestError, type PermissionOption } from '@agentclientprotocol/sdk'
 import { usageIn } from '../../src/bridge/acp.js'
-import { isGone } from '../../src/bridge/agent.js'
 import { Gate, gated } from '../../src/bridge/gate.js'
-import { lineReader } from '../../src/bridge/lines.js'
+import { lineReader, strayLines } from '../../src/bridge/lines.js'
 import { optionsOf, outcome, pick } from '../../src/bridge/policy.js'
+import { isGone, whyOff } from '../../src/bridge/trouble.js'
 import { eventually } from '../support/eventually.js'
 
 const option = (optionId: string, kind: PermissionOption['kind']): PermissionOption => ({
@@ -95,10 +95,41 @@ test('while anybody holds the gate, nothing is read', async () => {
 })
 
 test('only an agent that says it does not have the session makes the session gone', () => {
-  expect(isGone(RequestError.resourceNotFound('x'))).toBe(true)
-  expect(isGone(RequestError.internalError({ details: 'NotFoundError: session not found' }))).toBe(true)
-  expect(isGone(RequestError.internalError({ details: 'the disk is full' }))).toBe(false)
-  expect(isGone(new Error('session not found'))).toBe(false) // our own words, not the agent's
+  const gone = (err: unknown) => isGone(err, 'id-1')
+  for (const err of [
+    RequestError.resourceNotFound('id-1'),
+    RequestError.sessionNotFound('id-1'),
+    RequestError.internalError({ details: 'NotFoundError: session not found' }),
+    RequestError.invalidParams({ error: 'Session not found: id-1' }), // OpenCode
+    RequestError.internalError({ details: 'no rollout found for thread id id-1' }), // Codex
+    RequestError.internalError({ details: 'The session has expired' }),
+  ])
+    expect([err.message, gone(err)]).toEqual([err.message, true])
+  for (const details of [
+    'the disk is full',
+    'API key not found',
+    'the access token has expired',
+    'command not found: node',
+  ])
+    expect([details, gone(RequestError.internalError({ details }))]).toEqual([details, false])
+  expect(gone(RequestError.authRequired({ details: 'session expired' }))).toBe(false) // a login brings it back
+  expect(gone(RequestError.resourceNotFound('file:///a.txt'))).toBe(false)
+  expect(gone(new Error('session not found'))).toBe(false) // our own words, not the agent's
+})
+
+test('who asks for what is off is told by which option it comes', () => {
+  expect(whyOff('fs/read_text_file')).toContain('without --allow-fs')
+  expect(whyOff('terminal/create')).toContain('without --allow-terminal')
+  expect(whyOff('elicitation/create')).toBe('') // there is none
+})
+
+test('what a program prints on stdout beside its messages is said, and all of it passed on', async () => {
+  const chunks = ['{"a":1}\nWel', 'come!\n\n{"b"', ':"\\n x"}\n{', '"c":3}\nbye'].map((text) => Buffer.from(text))
+  const said: string[] = []
+  const passed: Uint8Array[] = []
+  for await (const chunk of strayLines(Readable.from(chunks), (line) => said.push(line))) passed.push(chunk)
+  expect(said).toEqual(['(on stdout) Welcome!', '(on stdout) bye'])
+  expect(passed).toEqual(chunks)
 })
 
 test('tokens are passed on where an agent counts them, and nothing is made up', () => {

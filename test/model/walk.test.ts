@@ -69,7 +69,14 @@ const begins = anAgent.map((i) =>
       const agent = agentOf(world, i)
       const interaction = newInteractionId(session)
       const begin = () =>
-        store.sessions.begin({ interaction, session, input: 'typed', epoch: agent.epoch, historyLimit: 1000, agentRef: '' })
+        store.sessions.begin({
+          interaction,
+          session,
+          input: 'typed',
+          epoch: agent.epoch,
+          historyLimit: 1000,
+          agentRef: '',
+        })
       const answer = await begin()
       if (agent.epoch !== world.epoch) return expect(answer).toEqual({ word: 'superseded', epoch: world.epoch })
       const owner = world.holder // whose lease it was last: the session knows its agent beyond the lease

@@ -79,12 +79,12 @@ export class World {
   begin(id: InteractionId, agent: ModelAgent): ModelTurn | undefined {
     const turn = this.enlist(id, agent.name)
     const current = this.current === '' ? undefined : this.turn(this.current)
-    if (current && (current.status !== 'waiting' || current.origin !== '')) return void this.queue.unshift(id)
+    if (current && (current.status !== 'waiting' || current.origin !== '')) return void this.queueFirst(id)
     if (current) {
       this.become(current, 'yield')
       current.request = ''
       current.log.push('yielded')
-      this.queue.unshift(current.id)
+      this.queueFirst(current.id)
     }
     this.start(turn)
     return current
@@ -108,11 +108,17 @@ export class World {
     return turn
   }
 
+  /** Before all that clients wait for, after what people at the agent typed. */
+  queueFirst(id: InteractionId): void {
+    const typed = this.queue.findIndex((other) => this.turn(other).origin === '')
+    this.queue.splice(typed < 0 ? this.queue.length : typed, 0, id)
+  }
+
   submit(id: InteractionId, interrupt: boolean): void {
     const turn = this.enlist(id, '')
     if (this.current === '') return this.start(turn)
     if (!interrupt) return void this.queue.push(id)
-    this.queue.unshift(id)
+    this.queueFirst(id)
     this.end(this.turn(this.current), 'cancel')
   }
 

@@ -103,6 +103,17 @@ local function position(id)
   return found and found + 1 or 0
 end
 
+-- Into the queue before all that clients wait for; after what people at the agent typed, for that the agent has already.
+local function queue_first(id)
+  local typed = {}
+  for _, other in ipairs(redis.call('LRANGE', queue, 0, -1)) do
+    if get(interaction_key(other), 'origin') == '' then break end
+    table.insert(typed, 1, redis.call('LPOP', queue))
+  end
+  redis.call('LPUSH', queue, id, unpack(typed))
+  redis.call('PEXPIRE', queue, session_ttl)
+end
+
 -- The order in which a session's stream shows its turns: by their start or, for what ended in the queue, by their end.
 -- A turn that had stepped back is entered again, as `<id>/<tip>`: its events after that one. `entered` has all its tips.
 local function enter(id, tip)

@@ -1,5 +1,6 @@
--- begin: a turn that the agent begins, because a person writes to it directly. It goes before all that waits; a turn that
--- the agent was given and has not begun to answer steps back into the line. Idempotent by its id.
+-- begin: a turn that the agent begins, because a person writes to it directly. It goes before all that clients wait for, and
+-- after what was written before; a turn that the agent was given and has not begun to answer steps back into the line.
+-- Idempotent by its id.
 -- ARGV  3 interaction · 4 input · 5 epoch · 6 most turns kept · 7, 8 its trace: traceparent, tracestate
 --       9 how the agent refers to it, or ''
 -- gives {'ok' | 'known', position (0: it runs), turn that stepped back or ''} · {'superseded', epoch now} · {'gone'}
@@ -18,16 +19,12 @@ keep_trail(id, '', ARGV[7], ARGV[8])
 redis.call('HSET', session, 'agent', get(session, 'holder')) -- it has the thread now
 redis.call('HSET', interaction_key(id), 'origin', get(session, 'agent'), 'agentRef', ARGV[9])
 local ahead = current ~= '' and not yields
-record(id, { '{"type":"submitted","queued":' .. (ahead and 1 or 0) .. ',"origin":"agent"}' })
-if ahead then
-  redis.call('LPUSH', queue, id)
-  redis.call('PEXPIRE', queue, session_ttl)
-  return { 'ok', 1, '' }
-end
+if ahead then queue_first(id) end
+record(id, { '{"type":"submitted","queued":' .. position(id) .. ',"origin":"agent"}' })
+if ahead then return { 'ok', position(id), '' } end
 if yields then
   redis.call('HSET', key, 'status', 'queued', 'request', '')
-  redis.call('LPUSH', queue, current)
-  redis.call('PEXPIRE', queue, session_ttl)
+  queue_first(current)
   record(current, { '{"type":"yielded"}' })
 end
 redis.call('HDEL', session, 'lastRequestId')

@@ -3,8 +3,9 @@
 --       8 most turns kept · 9 what its door keeps with it, or '' · 10 '1': nothing of it is kept after its end
 --       11 pool it is meant for, or '' (a session that has none yet gets it) · 12 the turn that it must follow directly, or ''
 --       13 where to post its end, or '': as the session says · 14, 15, 16 its trail: request id, traceparent, tracestate
--- An interrupt cancels the turn in flight and goes first. Before the agent has a thread, 'threaded' lets that turn be (a
--- cancelled first prompt would leave the agent without its context), and so does any interrupt of a Helix agent.
+-- An interrupt cancels the turn in flight and goes first, but for what a person has typed at the agent meanwhile. Before
+-- the agent has a thread, 'threaded' lets that turn be (a cancelled first prompt would leave the agent without its
+-- context), and so does any interrupt of a Helix agent.
 -- gives {'ok', position (0: its turn now), lease holder or '', interrupted turn or '', pool, when it was created}
 --       {'known', position, lease holder, '', pool, when it was created} · {'gone'} no such session · {'full'}
 --       {'other', pool of the session, '' when it has none} · {'moved'} the session has gone on since
@@ -40,13 +41,13 @@ keep_trail(id, ARGV[14], ARGV[15], ARGV[16])
 if ARGV[10] == '1' then redis.call('HSET', key, 'ephemeral', '1') end
 local ahead = 0
 if current ~= '' then
-  redis.call(first and 'LPUSH' or 'RPUSH', queue, id)
-  redis.call('PEXPIRE', queue, session_ttl)
-  if not first then
-    ahead = redis.call('LLEN', queue)
-  elseif spared then
-    ahead = 1
+  if first then
+    queue_first(id)
+  else
+    redis.call('RPUSH', queue, id)
+    redis.call('PEXPIRE', queue, session_ttl)
   end
+  ahead = position(id) - ((first and not spared) and 1 or 0)
 end
 record(id, { '{"type":"submitted","queued":' .. ahead .. '}' })
 if current == '' then
@@ -55,7 +56,7 @@ if current == '' then
   return answer('ok', '')
 end
 if first and not spared then
-  cancel(current, 'interrupted') -- takes this message from the front of the queue
+  cancel(current, 'interrupted') -- starts this message, or what a person typed at the agent meanwhile
   return answer('ok', current)
 end
 return answer('ok', '')

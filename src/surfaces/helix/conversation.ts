@@ -14,7 +14,9 @@ import {
 } from '../../protocol/ids.js'
 import { Outbox, type Window } from '../../protocol/outbox.js'
 import { Answer } from './answer.js'
+import { Fates, type Fate } from './fates.js'
 import { brief, type Known, type Past } from './past.js'
+import type { Typed } from './typed.js'
 import type { HelixCommand, HelixEvent, Message } from './wire.js'
 
 /** What a conversation asks of its connection. */
@@ -31,17 +33,20 @@ export interface Outlet {
   giveBack(request: RequestId, delayMs: number): void
   /** What an earlier turn's record says of words that come under its name now. */
   fate(interaction: InteractionId): Promise<Fate>
+  /** The turns of the session that are not over. */
+  open(): Promise<InteractionId[]>
   /** Keeps for later connections what was told of a turn that is over. */
   overheard(entry: string, known: Known): void
   /** Counts what is not shown: `replay` an earlier turn has it, `late` its turn is over, `older` it is about another turn. */
   dropped(reason: 'replay' | 'late' | 'older', request: string): void
 }
 
-/**
- * Of an earlier turn: its prompt was handed to the agent more than once (`repeated`), so the agent may answer it twice, and
- * the first answer is the one; or it ended without the agent (`stopped`), who may still be at it; or neither (`done`).
- */
-export type Fate = 'repeated' | 'stopped' | 'done'
+/** A prompt that stepped back for what a person typed. The agent has it, unless it bounced it: it waits there as well. */
+interface Aside {
+  interaction: InteractionId
+  request: string
+  bounced: boolean
+}
 
 /** A turn as the gateway knows it. */
 interface Begun {
@@ -51,10 +56,14 @@ interface Begun {
   origin: 'client' | 'agent'
   input: string
   /** Of a turn that the agent began: the request that its words carry, '' where that is not known. */
-  agentRef: string
+  speaker: string
+  /** Of a turn that the agent began: the number of the person's message, before which nothing of its answer stands. */
+  after: number
+  /** Begun on an earlier connection: whether the agent still has it is not known. */
+  resumed: boolean
 }
 
-interface Turn extends Omit<Begun, 'agentRef'> {
+interface Turn extends Begun {
   outbox: Outbox
   answer: Answer
   /** Taken for a replay, though it came under this turn's own request. Its answer after all, if there is no other. */
@@ -67,8 +76,6 @@ interface Turn extends Omit<Begun, 'agentRef'> {
   /** The earlier delivery under which the agent has the prompt, '' when it was sent under this request. */
   askedAs: string
   ended: boolean
-  /** Begun on an earlier connection: whether the agent still has it is not known. */
-  resumed: boolean
 }
 
 /** How long a cancelled turn may take to stop before the next prompt is sent all the same, ms. */
@@ -77,7 +84,7 @@ const CANCEL_MS = 3000
 const NAMING_MS = 5000
 const MOST_BOUNCE_MS = 30_000
 const MOST_DOUBTFUL = 200
-const MOST_FATES = 1000
+const MOST_CANCELLED = 1000
 /** Deliveries of one prompt that the agent is asked about. */
 const MOST_DELIVERIES = 5
 /** How many prompts back the words of a person at the agent may be tagged. */
@@ -98,11 +105,11 @@ export class Conversation {
   readonly #outlet: Outlet
   readonly #past: Past
   #turn: Turn | null = null
-  /** Turns that the agent has begun and that are not named yet: the request that the words of each carry. */
-  #expected: string[] = []
+  /** Turns that the agent has begun and that are not named yet, in order. */
+  #expected: Typed[]
+  /** Of those, the ones that an earlier connection heard of. */
+  readonly #inherited: ReadonlySet<InteractionId>
   #named = (): void => {}
-  /** The number of a person's message that waits for the end of the turn that runs. */
-  #behind: number | null = null
   /** A cancel that the agent has not confirmed, by the deliveries of the turn. */
   #cancelling: { open: Set<string>; done: Promise<unknown>; confirm: () => void } | null = null
   /** Deliveries of a turn past its deadline of which the agent has not said yet whether it is at them. */
@@ -110,21 +117,39 @@ export class Conversation {
   #lastSent = ''
   #bounces = { interaction: '', count: 0 }
   /** The last prompt of a client. */
-  #prompted = { request: '', input: '' }
+  #prompted = { request: '', input: '', answer: new Answer() }
   /** The clients' turns whose prompts the agent had last. */
   #recent: InteractionId[]
-  /** The prompt that stepped back for what a person typed. The agent has it, unless it bounced it: it waits there as well. */
-  #aside: { interaction: InteractionId; request: string; bounced: boolean } | null = null
-  readonly #fates = new Map<InteractionId, Fate>()
+  #aside: Aside | null
+  /** A prompt was sent although what is expected, or stepped back, was to go before it: a client may have ended that. */
+  #overdue = false
+  readonly #fates: Fates
+  /** The requests that this connection has told the agent to stop. */
+  readonly #cancelled = new Set<string>()
   /** The agent has been heard of this conversation since it connected. */
   #heard = false
 
   constructor(
-    session: { id: SessionId; pool: string; thread: string; agentName: string; recent: InteractionId[] },
+    session: {
+      id: SessionId
+      pool: string
+      thread: string
+      agentName: string
+      recent: InteractionId[]
+      /** What a person typed and no connection has named yet. */
+      typed: Typed[]
+      /** The last delivery of a prompt that stepped back for what a person typed, '' for none. */
+      aside: RequestId | ''
+    },
     past: Past,
     outlet: Outlet,
   ) {
+    const { aside, typed } = session
     this.#recent = session.recent
+    this.#expected = typed
+    this.#inherited = new Set(typed.map(({ interaction }) => interaction))
+    this.#aside = aside === '' ? null : { interaction: interactionOf(aside), request: aside, bounced: false }
+    this.#fates = new Fates((interaction) => outlet.fate(interaction))
     this.session = session.id
     this.pool = session.pool
     this.thread = session.thread
@@ -152,18 +177,31 @@ export class Conversation {
   /** A turn from the gateway. A client's is sent to the agent; one that the agent began is only named. */
   start({ request, interaction, origin, input, thread, attempt }: TurnMessage): void {
     this.#fates.set(interaction, attempt > 1 ? 'repeated' : 'done')
-    const agentRef = origin === 'agent' ? this.#expected.shift() : undefined
-    this.#begin({ request, interaction, origin: origin ?? 'client', input, agentRef: agentRef ?? '' }, 0, [])
+    const turn: Begun = {
+      request,
+      interaction,
+      origin: origin ?? 'client',
+      input,
+      speaker: '',
+      after: NaN,
+      resumed: false,
+    }
     if (origin === 'agent') {
+      const at = this.#expected.findIndex((typed) => typed.interaction === interaction)
+      const { request: speaker, entry: after } = this.#expected[at] ?? { request: '', entry: NaN }
+      this.#expected = this.#expected.slice(at + 1) // those before it, a client has ended
+      this.#begin({ ...turn, speaker, after, resumed: this.#inherited.has(interaction) }, 0, [])
       if (this.thread !== '' && this.thread !== thread) this.#say({ type: 'thread', thread: this.thread })
       return this.#named()
     }
     const aside = this.#aside
-    this.#aside = null
+    if (aside?.interaction === interaction) this.#aside = null
+    this.#overdue = this.#expected.length > 0 || this.#aside !== null
+    this.#begin(turn, 0, [])
+    this.#named()
     if (aside?.interaction !== interaction || aside.bounced)
       return this.#outlet.whenReady(() => void this.#prompt(request, thread))
     this.#turn!.askedAs = aside.request
-    this.#named()
     setTimeout(() => this.#promptAnew(request), this.#outlet.quietMs).unref()
   }
 
@@ -175,17 +213,10 @@ export class Conversation {
     this.#outlet.whenReady(() => void this.#prompt(request, this.thread || null))
   }
 
-  /**
-   * The turn that the agent has in hand from an earlier connection, of which the log has `after` events of the agent.
-   * `aside` is the last delivery of a prompt that stepped back for it, '' for none.
-   */
-  resume(turn: Begun, after: number, entries: readonly Entry[], aside: RequestId | ''): void {
-    this.#begin(turn, after, entries)
-    this.#turn!.resumed = true
-    if (turn.origin === 'agent') {
-      if (aside) this.#aside = { interaction: interactionOf(aside), request: aside, bounced: false }
-      return
-    }
+  /** The turn that the agent has in hand from an earlier connection, of which the log has `after` events of the agent. */
+  resume(turn: Omit<Begun, 'resumed'>, after: number, entries: readonly Entry[]): void {
+    this.#begin({ ...turn, resumed: true }, after, entries)
+    if (turn.origin === 'agent') return
     this.#lastSent = turn.request
     this.#recent = [...this.#recent, turn.interaction].slice(-MOST_RECENT)
   }
@@ -218,51 +249,56 @@ export class Conversation {
     if (this.request) this.#say({ type: 'thread', thread })
   }
 
-  /** A turn that the agent begins is on its way: what is said meanwhile waits for it. Its words carry this request. */
-  expect(agentRef: string): void {
-    this.#expected.push(agentRef)
+  /** A turn that the agent begins is on its way: what is said meanwhile waits for it. */
+  expect(typed: Typed): void {
+    this.#expected.push(typed)
   }
 
   /** It has the place already: what is said from here on is not of the turn that had it, also before it is named. */
-  stepBack(): void {
-    if (this.#expected.length > 0 && this.#turn) this.#stepAside(this.#turn)
-  }
-
-  /** It waits for the turn that runs: entries that come after this one are not of that turn. */
-  behind(entry: string): void {
-    if (this.#expected.length > 0) this.#behind = Number(entry)
+  stepBack(typed: Typed): void {
+    if (this.#turn && this.#expected.includes(typed)) this.#stepAside(this.#turn)
   }
 
   #stepAside(turn: Turn): void {
     const request = turn.askedAs || turn.request
-    if (turn.origin === 'client' && this.#lastSent === request)
+    if (turn.origin === 'client' && this.#lastSent === request) {
       this.#aside = { interaction: turn.interaction, request, bounced: false }
+      this.#fates.stopped(request)
+    }
     this.#turn = null
   }
 
   /** It did not come to be after all. */
-  unexpect(): void {
-    this.#expected.pop()
+  unexpect(typed: Typed): void {
+    this.#expected = this.#expected.filter((it) => it !== typed)
     this.#named()
   }
 
-  /** Whether a person's message is but the prompt that we sent, told back. */
-  echoes({ content, request }: Message): boolean {
-    if (content.trim() !== this.#prompted.input) return false
-    return this.#turn?.request === this.#prompted.request || request === this.#prompted.request
+  /** Whether a person's message is but the prompt that we sent, told back: it stands before the answer. */
+  echoes({ id, content, request }: Message): boolean {
+    const { input, answer, request: prompt } = this.#prompted
+    if (content.trim() !== input || answer.entries.some((entry) => Number(entry.id) < Number(id))) return false
+    return this.#turn?.request === prompt || request === prompt
   }
 
   async message(said: Message): Promise<void> {
     this.#heard = true
     const turn = await this.#answering(said.request, said.id)
-    if (turn?.origin !== 'agent' && (await this.#isOver(said.request, turn))) return this.#overheard(said)
+    const typed = turn?.origin === 'agent' && ['', said.request].includes(turn.speaker) // its words carry an older request
+    const early = !turn && this.#isAside(said.request) // its turn takes long to be named: it is told again by then
+    if (!typed && !early && (await this.#isOver(said.request, turn))) {
+      // older Zeds cancel whatever runs in the thread: what answers already is let be
+      const atIt = this.#fates.told(said.request) === 'stopped' && (!turn || turn.answer.empty)
+      if (atIt && !this.#cancelled.has(said.request)) this.#cancel(said.request)
+      return this.#overheard(said)
+    }
     if (!turn || turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
     if (!turn.answer.has(said.id)) {
       if (this.#past.holds(said)) {
         if (said.request === turn.request && turn.doubtful.length < MOST_DOUBTFUL) turn.doubtful.push(said)
         return this.#outlet.dropped('replay', said.request)
       }
-      if (this.#past.continues(said)) return this.#overheard(said)
+      if (this.#past.continues(said) || Number(said.id) < turn.after) return this.#overheard(said)
     }
     if (turn.origin === 'agent') turn.speaker = said.request
     else if (turn.speaker === '' && this.#names(turn, said.request)) turn.speaker = this.#lastSent = said.request
@@ -279,11 +315,11 @@ export class Conversation {
   }
 
   /** Of what a person typed after the turn that runs. An agent numbers its entries in order. */
-  #isAfter = (entry: string): boolean => this.#behind !== null && entry !== '' && Number(entry) > this.#behind
+  #isAfter = (entry: string): boolean => entry !== '' && Number(entry) > (this.#expected[0]?.entry ?? NaN)
 
   /** Of the prompt that stepped back: the words of what a person typed carry one request, that of its first message. */
-  #isOfAside = ({ origin, speaker }: Turn, request: string): boolean =>
-    origin === 'agent' && speaker !== '' && request !== speaker && this.#isAside(request)
+  #isOfAside = ({ origin, speaker, resumed }: Turn, request: string): boolean =>
+    origin === 'agent' && (speaker !== '' || resumed) && request !== speaker && this.#isAside(request)
 
   #isAside = (request: string): boolean =>
     this.#aside !== null && isRequestId(request) && interactionOf(request) === this.#aside.interaction
@@ -309,20 +345,7 @@ export class Conversation {
     if (!isRequestId(request)) return false
     const named = interactionOf(request)
     if (named === turn?.interaction) return !this.#speaks(turn, request)
-    return (await this.#fateOf(named)) !== 'done'
-  }
-
-  async #fateOf(interaction: InteractionId): Promise<Fate> {
-    const fate = this.#fates.get(interaction) ?? (await this.#outlet.fate(interaction))
-    if (this.#fates.size >= MOST_FATES) this.#fates.clear()
-    this.#fates.set(interaction, fate)
-    return fate
-  }
-
-  /** The agent has ended it as well: what comes under its name from now on is new, and tagged late. */
-  #endedAtLast(request: string): void {
-    if (!isRequestId(request) || this.#fates.get(interactionOf(request)) !== 'stopped') return
-    this.#fates.set(interactionOf(request), 'done')
+    return (await this.#fates.of(named)) !== 'done'
   }
 
   /** `chat_response…`: the words of agents that know neither threads nor entries. */
@@ -337,15 +360,16 @@ export class Conversation {
   async completed({ request, usage }: Extract<HelixEvent, { type: 'completed' }>): Promise<void> {
     this.#heard = true
     const turn = await this.#current(request)
-    this.#endedAtLast(request)
+    this.#fates.ended(request)
+    if (this.#aside?.request === request && !this.#aside.bounced && !(turn?.resumed && turn.speaker === request)) {
+      this.#aside.bounced = true
+      return this.#outlet.dropped('older', request)
+    }
     if (!turn) return this.#outlet.dropped('late', request)
     if (turn.origin === 'agent') {
-      if (this.#aside?.request === request && !this.#aside.bounced && !(turn.resumed && turn.speaker === request)) {
-        this.#aside.bounced = true
+      // of a prompt that crossed it, or told once more; what a person typed next may have cut it before its first word
+      if ((turn.answer.empty && this.#expected.length === 0) || !this.#endsTyped(turn, request))
         return this.#outlet.dropped('older', request)
-      }
-      // of a prompt that crossed it, or told once more
-      if ((turn.answer.empty && this.#behind === null) || !this.#endsTyped(turn, request)) return this.#outlet.dropped('older', request)
     } else {
       if (isRequestId(request) && interactionOf(request) !== turn.interaction)
         return this.#outlet.dropped('older', request)
@@ -354,8 +378,10 @@ export class Conversation {
       if (turn.answer.empty) {
         if (turn.askedAs !== '' && request === turn.askedAs)
           return void setTimeout(() => this.#promptAnew(turn.request), this.#outlet.bounceMs).unref()
-        if (request !== '' && request !== turn.request) return this.#outlet.dropped('older', request)
-        return this.#bounce(turn)
+        if (request === '' || request === turn.request) return this.#bounce(turn)
+        this.#heard = false // one delivery is done with; whether the agent has another, silence will tell
+        void this.sendAgainAfter(this.#outlet.quietMs)
+        return this.#outlet.dropped('older', request)
       }
     }
     this.#end(...(usage ? [{ type: 'usage' as const, usage }] : []), { type: 'completed', reason: 'end_turn' })
@@ -370,10 +396,18 @@ export class Conversation {
   /** The agent could not: its words go to the reader. */
   async failed(code: string, message: string, request: string): Promise<void> {
     this.#heard = true
+    const before = this.#turn
+    if (before && !before.ended && !before.resumed && this.#isOfAside(before, request)) {
+      this.#aside!.bounced = true // in the middle of what a person typed, whose end cannot have been lost
+      return this.#outlet.dropped('older', request)
+    }
     const turn = await this.#answering(request, '')
     if (!turn) return
-    if (turn.origin === 'client' && !['', turn.request, turn.askedAs].includes(request))
-      return this.#outlet.dropped('older', request)
+    const ours =
+      turn.origin === 'agent'
+        ? this.#endsTyped(turn, request)
+        : ['', turn.askedAs].includes(request) || (turn.resumed && this.#names(turn, request))
+    if (!ours && request !== turn.request) return this.#outlet.dropped('older', request)
     this.#end({ type: 'failed', code, message: message || code })
   }
 
@@ -417,7 +451,7 @@ export class Conversation {
       if (this.#cancelling === cancelling) this.#cancelling = null
     })
     this.#cancelling = cancelling
-    this.#fates.set(turn.interaction, 'stopped')
+    this.#fates.stopped(turn.origin === 'agent' ? turn.speaker : turn.request)
     for (const delivery of open) this.#cancel(delivery)
   }
 
@@ -440,21 +474,12 @@ export class Conversation {
     this.#flush(turn)
   }
 
-  #begin({ agentRef, ...turn }: Begun, after: number, has: readonly Entry[]): void {
+  #begin(turn: Begun, after: number, has: readonly Entry[]): void {
     if (this.#turn) this.#forget(this.#turn)
     this.#asked.clear()
-    this.#behind = null
-    this.#turn = {
-      ...turn,
-      outbox: new Outbox(after),
-      answer: new Answer(has),
-      doubtful: [],
-      speaker: agentRef,
-      askedAs: '',
-      ended: false,
-      resumed: false,
-    }
-    if (turn.origin === 'client') this.#prompted = { request: turn.request, input: turn.input.trim() }
+    const answer = new Answer(has)
+    this.#turn = { ...turn, outbox: new Outbox(after), answer, doubtful: [], askedAs: '', ended: false }
+    if (turn.origin === 'client') this.#prompted = { request: turn.request, input: turn.input.trim(), answer }
   }
 
   async #prompt(request: RequestId, thread: string | null): Promise<void> {
@@ -492,6 +517,8 @@ export class Conversation {
   }
 
   #cancel(request: string): void {
+    if (this.#cancelled.size >= MOST_CANCELLED) this.#cancelled.clear()
+    this.#cancelled.add(request)
     this.#outlet.send({ type: 'cancel_current_turn', data: { request_id: request, session_id: this.session } })
   }
 
@@ -501,12 +528,37 @@ export class Conversation {
    */
   async #current(request: string): Promise<Turn | null> {
     const running = () => (this.#turn && !this.#turn.ended ? this.#turn : null)
-    if (running() || (this.#expected.length === 0 && !this.#isAside(request))) return running()
-    await new Promise<void>((resolve) => {
-      this.#named = resolve
-      setTimeout(resolve, NAMING_MS).unref()
-    })
+    const awaited = () => !running() && (this.#expected.length > 0 || this.#isAside(request))
+    while (this.#overdue || awaited()) {
+      await this.#review()
+      if (awaited() && !(await this.#naming())) break
+    }
     return running()
+  }
+
+  /** Resolves when a turn is named; false when that takes too long. */
+  #naming(): Promise<boolean> {
+    return new Promise((resolve) => {
+      this.#named = () => resolve(true)
+      setTimeout(resolve, NAMING_MS, false).unref()
+    })
+  }
+
+  /**
+   * What is expected, or stepped back, may be over by now: a client can cancel what waits, of which no connection is told.
+   * The agent has it all the same, and what it says of it is nobody's.
+   */
+  async #review(): Promise<void> {
+    const open = await this.#outlet.open()
+    this.#overdue = false
+    const isOver = ({ interaction }: { interaction: InteractionId }) => !open.includes(interaction)
+    const over: { request: string }[] = this.#expected.filter(isOver)
+    this.#expected = this.#expected.filter((typed) => !isOver(typed))
+    if (this.#aside && isOver(this.#aside)) {
+      over.push(this.#aside)
+      this.#aside = null
+    }
+    for (const { request } of over) this.#fates.stopped(request)
   }
 
   /** An end without an answer is none: the prompt is sent again, after a while, as often as the gateway allows. */

@@ -1,17 +1,20 @@
 import type { WebSocket } from 'ws'
-import { beginTurn, branchSession, pastTurns, takeSession } from '../../core/agent-begun.js'
+import { beginTurn, branchSession, openTurns, pastTurns, takeSession } from '../../core/agent-begun.js'
+import { persistently } from '../../core/coalesce.js'
 import { fenced, giveBack } from '../../core/deliver.js'
 import type { AgentLink } from '../../core/link.js'
 import type { Station } from '../../core/links.js'
+import { newInteractionId } from '../../core/mint.js'
 import type { Parts } from '../../core/parts.js'
 import { foldLog } from '../../core/seal.js'
 import { WINDOW } from '../../core/writer.js'
 import type { CancelMessage, TurnMessage } from '../../protocol/agent-wire.js'
-import { TURN_ERRORS } from '../../protocol/errors.js'
 import { interactionOf, isRequestId, requestOf, sessionOf, type RequestId, type SessionId } from '../../protocol/ids.js'
-import type { Status } from '../../protocol/interaction.js'
-import { Conversation, MOST_RECENT, type Fate } from './conversation.js'
+import { isTerminal } from '../../protocol/interaction.js'
+import { Conversation, MOST_RECENT } from './conversation.js'
+import { fateOf } from './fates.js'
 import { Past, type Known } from './past.js'
+import { refOf, typedOf } from './typed.js'
 import { readFrame, type HelixEvent, type Message } from './wire.js'
 
 /** How a Helix agent is served. Times in ms. */
@@ -119,7 +122,7 @@ export class HelixLink implements AgentLink {
     this.#backlog += frame.length
     this.#regulate()
     this.#work = this.#work
-      .then(() => this.#handle(frame))
+      .then(() => this.#persistently(() => this.#handle(frame)))
       .catch((err: unknown) => this.#parts.observe.bug('helix frame', err))
       .finally(() => {
         this.#backlog -= frame.length
@@ -242,13 +245,19 @@ export class HelixLink implements AgentLink {
     const held = station.holds.get(conversation.session)
     // an agent of named sessions that no longer has one was superseded; one of a pool gives them back between turns
     const it = held ?? (this.pool && (await takeSession(this.#parts, station, conversation.session)))
-    conversation.expect(request)
-    const place = it ? await beginTurn(this.#parts, it, content, request) : undefined
-    if (place === 0) conversation.stepBack()
-    else if (place !== undefined) conversation.behind(id)
+    const typed = { interaction: newInteractionId(conversation.session), request, entry: Number(id) }
+    const turn = { interaction: typed.interaction, input: content, agentRef: refOf(typed) }
+    conversation.expect(typed)
+    const place = it ? await this.#persistently(() => beginTurn(this.#parts, it, turn)) : undefined
+    if (place === 0) conversation.stepBack(typed)
     if (place !== undefined) return
-    conversation.unexpect()
+    conversation.unexpect(typed)
     this.#dropped('foreign', '')
+  }
+
+  /** While Redis is away what the agent said waits: it will not say it again. */
+  #persistently<T>(work: () => Promise<T>): Promise<T> {
+    return persistently('helix frame', work, this.#parts.observe, () => this.station.closed)
   }
 
   /** A conversation that a person opened at the agent and has now written in; before that it is a draft, and no session. */
@@ -354,9 +363,19 @@ export class HelixLink implements AgentLink {
     for (const { entries } of turns) past.add(entries)
     for (const [entry, known] of Object.entries(overheard)) past.know(entry, JSON.parse(known) as Known)
     const asked = turns.filter(({ origin, attempt }) => origin === 'client' && attempt > 0)
-    const recent = asked.slice(-MOST_RECENT).map(({ id }) => id)
-    const agentName = stored.metadata['agent_name'] ?? this.#settings.agentName
-    const of = { id: session, pool: stored.pool, thread: stored.thread, agentName, recent }
+    const aside = asked.find(({ status }) => status === 'queued')
+    const unnamed = turns.filter(
+      ({ origin, attempt, status }) => origin === 'agent' && attempt === 0 && !isTerminal(status),
+    )
+    const of = {
+      id: session,
+      pool: stored.pool,
+      thread: stored.thread,
+      agentName: stored.metadata['agent_name'] ?? this.#settings.agentName,
+      recent: asked.slice(-MOST_RECENT).map(({ id }) => id),
+      typed: unnamed.map(({ id, agentRef }) => typedOf(id, agentRef)),
+      aside: aside ? requestOf(aside.id, aside.attempt) : ('' as const),
+    }
     const conversation = new Conversation(of, past, {
       window: WINDOW,
       bounceMs: this.#settings.bounceMs,
@@ -371,7 +390,8 @@ export class HelixLink implements AgentLink {
         const it = this.station.holds.get(session)
         if (it) giveBack(it, request, delayMs)
       },
-      fate: async (interaction) => fateOf(await store.turns.read(interaction).catch(() => undefined)),
+      fate: async (interaction) => fateOf(await store.turns.read(interaction)),
+      open: () => openTurns(this.#parts, session),
       overheard: (entry, known) => this.#keep(session, entry, known),
       dropped: (reason, request) => this.#dropped(reason, request),
     })
@@ -382,12 +402,11 @@ export class HelixLink implements AgentLink {
       ])
       if (turn) {
         const { id: interaction, origin, input, agentRef } = turn
-        const aside = asked.find(({ status }) => status === 'queued')
+        const { request: speaker, entry } = typedOf(interaction, agentRef)
         conversation.resume(
-          { request: resumed.request, interaction, origin, input, agentRef },
+          { request: resumed.request, interaction, origin, input, speaker, after: entry },
           resumed.after,
           log.entries,
-          aside ? requestOf(aside.id, aside.attempt) : '',
         )
       }
     }
@@ -434,12 +453,4 @@ export class HelixLink implements AgentLink {
     if (waiting > PAUSE_BYTES) this.#socket.pause()
     else this.#socket.resume()
   }
-}
-
-/** By its record: a turn that the agent was told twice, or that was ended over its head. */
-function fateOf(turn: { attempt: number; status: Status; error: { code: string } | null } | undefined): Fate {
-  if (!turn) return 'done'
-  if (turn.attempt > 1) return 'repeated'
-  const verdict = turn.status === 'failed' && Object.hasOwn(TURN_ERRORS, turn.error?.code ?? '')
-  return verdict || turn.status === 'cancelled' ? 'stopped' : 'done'
 }

@@ -25,6 +25,8 @@ export interface Run {
 
 /** A `chat_message` as it arrived. */
 export interface Delivery {
+  /** ms of the epoch. */
+  at: number
   request: string
   interaction: string
   prompt: string
@@ -98,6 +100,8 @@ export class Zed {
   readonly runs: Run[] = []
   readonly deliveries: Delivery[] = []
   readonly threads = new Map<string, Thread>()
+  /** When each connection was opened and when it ended, ms of the epoch. */
+  readonly connections: { from: number; to: number }[] = []
   readonly #urls: () => string
   readonly #session: string
   readonly #behave: Behave
@@ -173,6 +177,9 @@ export class Zed {
         if (me !== this.#loops) return socket.terminate()
         retry = TIMES.firstRetry
         this.#socket = socket
+        const connection = { from: Date.now(), to: Infinity }
+        this.connections.push(connection)
+        void closed.then(() => (connection.to = Date.now()))
         this.#greet(socket)
       })
       const code = await closed
@@ -267,6 +274,7 @@ export class Zed {
     const known = thread === null ? undefined : this.threads.get(thread)
     const bounced = this.#typing > 0 && this.#traits.bouncesWhileTyped === true && known !== undefined
     this.deliveries.push({
+      at: Date.now(),
       request,
       interaction,
       prompt,
@@ -330,6 +338,7 @@ export class Zed {
       }
       if (n === 2 && prompt.includes('halting')) return void (await this.#untilCancelled(state, run, thread))
       if (n === 2 && prompt.includes('error')) return this.#breaksOff(run)
+      if (n === 2 && prompt.includes('interjected')) return this.#interjected(thread, run)
       if (n === 2 && prompt.includes('rubbish')) this.#rubbish()
       const tool = n === 1
       const entry: Entry = { id: String(thread.count++), type: tool ? 'tool_call' : 'text', content: '' }
@@ -357,6 +366,17 @@ export class Zed {
     for (const end = Date.now() + TIMES.halt; !state.cancelled && !this.#stopped && Date.now() < end;) await sleep(20)
     this.#running = undefined
     this.completed(thread, run.request, run)
+  }
+
+  /** A person types in mid-answer: the turn stops, and its last words, which were throttled, come after the person's. */
+  async #interjected(thread: Thread, run: Run): Promise<void> {
+    const typed = newRun(run.request, '', run.prompt.replace('interjected', 'typed in mid-turn'))
+    this.#typing++
+    this.tellUser(thread, typed.prompt, run.request, typed)
+    this.tell(thread, run.entries.at(-1)!, run)
+    thread.told.push(...run.entries)
+    this.completed(thread, run.request, run)
+    await this.#answer(thread, typed).finally(() => this.#typing--)
   }
 
   #breaksOff(run: Run): void {

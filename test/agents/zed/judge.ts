@@ -1,7 +1,7 @@
 import { outputText } from '../../../src/protocol/fold.js'
 import type { Run } from './agent.js'
 import { chapterOf } from './story.js'
-import type { Outcome, Told, Turn } from './trial.js'
+import { REACHED_MS, type Outcome, type Told, type Turn } from './trial.js'
 
 /** What came of a trial, counted; `wrong` has each thing that nothing excuses. */
 export interface Verdict {
@@ -23,6 +23,8 @@ export interface Verdict {
   unreached: number
   /** Turns whose prompt reached the agent again since the connection was lost before it had said a word. */
   promptsAgain: string[]
+  /** Each turn that is `cut` or `withLate`, with what it has. */
+  deviating: string[]
   wrong: string[]
 }
 
@@ -39,6 +41,7 @@ export function judge({ told, typed }: Pick<Outcome, 'told' | 'typed'>): Verdict
     otherEnd: 0,
     unreached: 0,
     promptsAgain: [],
+    deviating: [],
     wrong: [],
   }
   for (const it of told) judgeTurn(verdict, it)
@@ -73,26 +76,33 @@ function judgeTurn(verdict: Verdict, it: Told): void {
     if (others.length > 0 && !doubted(it.conversation)) wrong('sent while another ran', others)
   }
 
-  const asItMust = (chapter?.ends ?? /completed/).test(turn.status)
-  if (!asItMust) {
-    if (doubted(runs)) verdict.otherEnd++
-    else if (broken && runs.length === 0) verdict.unreached++
-    else wrong('ended otherwise', runs.map(brief))
-  }
-  if (runs.some((run) => same(run, turn.output))) return void verdict.exact++
   const words = turn.input || (runs[0]?.prompt ?? '')
   const own = turn.output.filter(({ text }) => words !== '' && text.includes(words))
   const late = turn.output.filter((entry) => !own.includes(entry))
+  const asItMust = (chapter?.ends ?? /completed/).test(turn.status)
+  if (!asItMust) {
+    if (doubted(runs) || late.length > 0) verdict.otherEnd++
+    else if (runs.length === 0 && it.connectedMs < REACHED_MS) verdict.unreached++
+    else wrong('ended otherwise', it.connectedMs, deliveries.length, runs.map(brief))
+  }
+  if (runs.some((run) => same(run, turn.output))) return void verdict.exact++
   for (const entry of late) {
     const of = it.conversation.filter((run) => !runs.includes(run) && holds(run, entry))
     if (!of.some((run) => run.inDoubt.size > 0)) wrong('words of another turn', short(entry), of.map(brief))
   }
-  if (late.length > 0) verdict.withLate++
+  const deviates = () => verdict.deviating.push(`${turn.input} ${turn.status}: ${turn.output.map(short).join(' ')}`)
+  if (late.length > 0) {
+    verdict.withLate++
+    deviates()
+  }
   if (runs.some((run) => same(run, own))) return void verdict.exact++
   if (runs.some((run) => run.wasInDoubt && same(run, inOrder(own)))) return void verdict.reordered++
   if (turn.status !== 'completed' && (own.length === 0 || runs.some((run) => begins(run, own))))
     return void verdict.brokenOff++
-  if (doubted(runs) && own.every((entry) => runs.some((run) => holds(run, entry)))) return void verdict.cut++
+  if (doubted(runs) && own.every((entry) => runs.some((run) => holds(run, entry)))) {
+    if (late.length === 0) deviates()
+    return void verdict.cut++
+  }
   if (own.length === 0 && late.length > 0 && doubted(it.conversation)) return // asked, the agent had nothing to add
   wrong('other content', turn.output.map(short), runs.map(brief))
 }

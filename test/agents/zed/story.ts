@@ -13,7 +13,7 @@ const chapter = (kind: string, ends: RegExp, cases: number[], prompts = 1): Chap
 
 /**
  * Every session's turns in order; several are posted at once, by two kinds of clients (5, 6, 15, 16), and in between a
- * person types (14) and opens another conversation (17). Replicas die or leave all the time (1, 2). Some agents never say
+ * person types (14), also in the middle of an answer and opens another conversation (17). Replicas die or leave all the time (1, 2). Some agents never say
  * that they are ready (20), some end an old turn again after each reconnect (9). That a prompt has no role, and names the
  * session's own thread, is checked of every delivery (4, 17, 25); that it comes once, of every turn (5, 12).
  */
@@ -50,6 +50,7 @@ export const STORY: Chapter[] = [
   chapter('renumber', /completed/, [11]),
   chapter('rubbish', /completed/, []),
   chapter('legacy', /completed/, []),
+  chapter('interjected', /completed/, [14]),
   chapter('replay after all', /completed/, [10, 25]),
 ]
 

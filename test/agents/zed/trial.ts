@@ -16,6 +16,9 @@ export interface Turn {
   input: string
   error: { code: string } | null
   output: Entry[]
+  /** ms of the epoch. */
+  startedAt: number
+  endedAt: number
 }
 
 /** A turn, and what the agent knows of it. */
@@ -29,6 +32,8 @@ export interface Told {
   viewed: string | undefined
   /** All that the session's agent has run. */
   conversation: Run[]
+  /** The longest time that one connection of the agent lived while the turn ran, since its last prompt if any, ms. */
+  connectedMs: number
 }
 
 export interface Outcome {
@@ -40,6 +45,8 @@ export interface Outcome {
   typed: Run[]
 }
 
+/** After so long on one connection a prompt that the agent did not get has been sent again, ms; with some for the load. */
+export const REACHED_MS = 3000 + 500 + 1000
 const PATIENT = { limitMs: 120_000, everyMs: 200 }
 /** Longest pause between a replica's coming back and the next one's going; it differs. */
 const PAUSE_MS = 2500
@@ -148,11 +155,15 @@ class Trial {
           return it.inDoubt.has('user') && turn.output.some(({ text }) => text.includes(it.prompt))
         }
         const agent = agents.find((it) => it.runs.some(own)) ?? agents[ids.indexOf(session)]
+        const deliveries = agent?.deliveries.filter((it) => it.interaction === turn.id) ?? []
+        const since = deliveries.at(-1)?.at ?? turn.startedAt
+        const lived = agent?.connections.map(({ from, to }) => Math.min(to, turn.endedAt) - Math.max(from, since))
         told.push({
           turn,
           runs: agent?.runs.filter(own) ?? [],
-          deliveries: agent?.deliveries.filter((it) => it.interaction === turn.id) ?? [],
+          deliveries,
           conversation: agent?.runs ?? [],
+          connectedMs: Math.max(0, ...(lived ?? [])),
           ends: await this.#ends(turn.id),
           viewed: await this.#viewed(turn.id),
         })

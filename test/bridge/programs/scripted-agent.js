@@ -1,10 +1,13 @@
 /*
  * An agent of the Agent Client Protocol that does what it is told: its prompt is a line of commands, separated by `;`.
  * Options, as arguments: `--load`, `--resume`, `--close` offer these · `--store=DIR` keeps sessions there, over restarts ·
- * `--slow-load=MS` · `--crash-at-start` · `--stays` ignores SIGTERM and the end of its input · `--login` wants one.
+ * `--slow-load=MS` · `--late-replay` replays after its answer to `session/load` · `--load-error=TEXT` fails it ·
+ * `--counts` names its sessions 1, 2, 3 … · `--one-session` has but one · `--forgets` has every session for one prompt only, unless it is opened again ·
+ * `--crash-at-start` · `--mute-while=FILE` answers nothing · `--prints=TEXT` on stdout ·
+ * `--stays` ignores SIGTERM and the end of its input · `--login` wants one.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable, Writable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -17,6 +20,9 @@ console.error(`scripted agent ${process.pid}`)
 if (has('crash-at-start')) process.exit(7)
 const crashFile = value('crash-while')
 if (crashFile && existsSync(crashFile)) process.exit(8)
+const muteFile = value('mute-while')
+const mute = muteFile !== undefined && existsSync(muteFile)
+if (value('prints')) console.log(value('prints'))
 if (has('stays')) {
   process.on('SIGTERM', () => {})
   setInterval(() => {}, 1000)
@@ -32,6 +38,7 @@ function keep(session) {
 }
 
 function find(id) {
+  if (value('load-error')) throw acp.RequestError.internalError({ details: value('load-error') })
   const path = store && join(store, id)
   if (!path || !existsSync(path)) throw acp.RequestError.resourceNotFound(id)
   const session = { id, history: JSON.parse(readFileSync(path, 'utf8')), cancelled: new AbortController() }
@@ -115,6 +122,11 @@ const COMMANDS = {
   env: ({ tell }, name) => tell(chunk(`${process.env[name]} `)),
   cwd: ({ tell }) => tell(chunk(process.cwd())),
   stderr: (it, text) => void console.error(text),
+  huge: () => void process.stdout.write(`{"x":"${'x'.repeat(33 * 1024 * 1024)}"}\n`),
+  async mumble({ signal }) {
+    closeSync(1) // it will not be heard any more, and does not know
+    await sleep(3_600_000, undefined, { signal }).catch(() => {})
+  },
   garbage: () => void process.stdout.write('this is no JSON\n'),
   unknown: ({ tell }) => tell({ sessionUpdate: 'from_the_future', anything: 1 }),
   async grandchild({ tell }) {
@@ -148,10 +160,13 @@ const COMMANDS = {
       await tell(chunk(`error ${err.code}`))
     }
   },
+  usage: ({ tell }, used) =>
+    tell({ sessionUpdate: 'usage_update', used: Number(used), size: 200000, cost: { amount: 0.12, currency: 'USD' } }),
   async terminal({ tell, client, session }, command) {
     await client.request('terminal/create', { sessionId: session.id, command })
     await tell(chunk('started '))
   },
+  expire: () => Promise.reject(acp.RequestError.internalError({ details: 'the session has expired' })),
   error: () => Promise.reject(new acp.RequestError(-32603, 'Internal error', { details: 'the model is on strike' })),
 }
 
@@ -170,31 +185,43 @@ async function prompt({ params, client }) {
     const reason = await (COMMANDS[name] ?? COMMANDS.say)(it, COMMANDS[name] ? rest : part)
     if (typeof reason === 'string') return { stopReason: reason, usage }
   }
+  if (has('forgets')) sessions.delete(session.id)
   return { stopReason: 'end_turn', usage }
 }
 
 const app = acp
   .agent({ name: 'scripted' })
-  .onRequest('initialize', () => ({
-    protocolVersion: acp.PROTOCOL_VERSION,
-    agentCapabilities: {
-      loadSession: has('load'),
-      sessionCapabilities: { ...(has('resume') && { resume: {} }), ...(has('close') && { close: {} }) },
-    },
-    authMethods: has('login') ? [{ id: 'web', name: 'Web login' }] : [],
-  }))
+  .onRequest('initialize', async () => {
+    if (mute) await sleep(3_600_000)
+    return {
+      protocolVersion: acp.PROTOCOL_VERSION,
+      agentCapabilities: {
+        loadSession: has('load'),
+        sessionCapabilities: { ...(has('resume') && { resume: {} }), ...(has('close') && { close: {} }) },
+      },
+      authMethods: has('login') ? [{ id: 'web', name: 'Web login' }] : [],
+    }
+  })
   .onRequest('session/new', () => {
     if (has('login')) throw acp.RequestError.authRequired()
-    const session = { id: `acp-${process.pid}-${++count}`, history: [], cancelled: new AbortController() }
+    const id = has('counts') ? `${++count}` : has('one-session') ? 'it' : `acp-${process.pid}-${++count}`
+    const session = { id, history: [], cancelled: new AbortController() }
     sessions.set(session.id, session)
     keep(session)
     return { sessionId: session.id }
   })
   .onRequest('session/load', async ({ params, client }) => {
     const session = find(params.sessionId)
-    for (const said of session.history) await update(client, session.id, chunk(`replay of ${said} `))
+    const replay = async (word) => {
+      for (const said of session.history) await update(client, session.id, chunk(`${word} of ${said} `))
+    }
+    if (has('late-replay')) {
+      setTimeout(() => void replay('late replay').then(() => replay('more late replay')), 20)
+      return {}
+    }
+    await replay('replay')
     await sleep(Number(value('slow-load') ?? 0))
-    for (const said of session.history) await update(client, session.id, chunk(`more replay of ${said} `))
+    await replay('more replay')
     return {}
   })
   .onRequest('session/prompt', prompt)

@@ -1,32 +1,6 @@
 import { eventually } from '../../support/eventually.js'
-import type { HelixAgent } from '../../support/helix-agent.js'
-import { tell, type Story } from './story.js'
-
-/** A session whose first turn is over, in thread T. */
-async function begun(story: Story): Promise<{ zed: HelixAgent; first: unknown }> {
-  const zed = await story.connect()
-  const id = await story.post('hello')
-  const { request_id: first } = await zed.command('chat_message')
-  zed.say('thread_created', { acp_thread_id: 'T', request_id: first })
-  zed.text('T', '1', 'hi', first)
-  zed.completed('T', first)
-  await story.become(id, 'completed')
-  return { zed, first }
-}
-
-/** A prompt that was sent just as a person typed: it has stepped back, and the agent has both. */
-async function crossed(story: Story) {
-  const { zed, first } = await begun(story)
-  const queued = await story.post('queued')
-  const { request_id: sent } = await zed.command('chat_message', 1)
-  zed.say('message_added', { acp_thread_id: 'T', message_id: '3', role: 'user', content: 'typed', request_id: first })
-  await eventually(async () => (await story.shown(queued)).status === 'queued')
-  zed.text('T', '4', 'to what was', first)
-  const typed = await eventually(async () => (await story.turns()).find((turn) => turn.origin === 'agent') ?? false)
-  return { zed, first, queued, sent, typed: typed.id }
-}
-
-const prompts = (zed: HelixAgent): unknown[] => zed.of('chat_message').map((it) => it['message'])
+import { begun, crossed, prompts } from './scenes.js'
+import { tell } from './story.js'
 
 test('a prompt that crossed a person’s words and waits at the agent is not sent again: its answer is heard under its first request', async () => {
   await using story = await tell({ env: { HELIX_QUIET_MS: '10000' } })
@@ -80,7 +54,13 @@ test('a person’s words end the turn before them whose own end was lost, and ha
   zed.cut() // and with it the end of that turn
   await zed.closed
   const back = await story.connect()
-  back.say('message_added', { acp_thread_id: 'T', message_id: '4', role: 'user', content: 'typed', request_id: request })
+  back.say('message_added', {
+    acp_thread_id: 'T',
+    message_id: '4',
+    role: 'user',
+    content: 'typed',
+    request_id: request,
+  })
   back.text('T', '5', 'to what was typed', request)
   back.completed('T', request)
   expect((await story.become(id, 'completed')).text).toBe('the answer')
