@@ -83,7 +83,8 @@ async function ask(turn: Turn, messages: Message[]): Promise<string | undefined>
     for await (const chunk of chunks(response.body)) {
       if (chunk.error) throw new Error(`broke off: ${chunk.error.message ?? JSON.stringify(chunk.error)}`)
       const choice = chunk.choices?.[0]
-      if (choice?.delta?.reasoning_content) await turn.reasoning(choice.delta.reasoning_content)
+      const thought = choice?.delta?.reasoning_content ?? choice?.delta?.reasoning // llama.cpp's name, Ollama's name
+      if (thought) await turn.reasoning(thought)
       if (choice?.delta?.content) await turn.text(choice.delta.content) // waiting here, we do not read: back-pressure
       answer += choice?.delta?.content ?? ''
       if (choice?.finish_reason) reason = stopReason(choice.finish_reason)
@@ -116,7 +117,10 @@ function usageOf(usage: NonNullable<Chunk['usage']>): Usage {
 
 /** What we read of a `chat.completion.chunk`. */
 interface Chunk {
-  choices?: { delta?: { content?: string; reasoning_content?: string }; finish_reason?: string | null }[]
+  choices?: {
+    delta?: { content?: string; reasoning_content?: string; reasoning?: string }
+    finish_reason?: string | null
+  }[]
   usage?: {
     prompt_tokens: number
     completion_tokens: number

@@ -319,7 +319,8 @@ export const SETTINGS = {
   POOLS: setting({
     group: 'agents',
     default: '',
-    meaning: 'Pools that exist even before an agent has joined: name,name. Messages to other unknown pools are 404.',
+    meaning:
+      'Pools that exist even before an agent has joined: name,name; those of POOL_POLICIES do too. Messages to other unknown pools are 404.',
     schema: list.pipe(z.array(PoolName)),
   }),
   POOL_POLICIES: setting({
@@ -904,7 +905,7 @@ function group(v: Values) {
       sweepEveryMs: v.SWEEP_EVERY_MS,
       idempotencyTtlMs: v.IDEMPOTENCY_TTL_MS,
       liveOutageMs: v.LIVE_OUTAGE_MS,
-      pools: v.HELIX_POOL ? [...v.POOLS, v.HELIX_POOL] : v.POOLS,
+      pools: [...new Set([...v.POOLS, ...Object.keys(v.POOL_POLICIES), ...(v.HELIX_POOL ? [v.HELIX_POOL] : [])])],
     },
     webhooks: {
       keys: v.WEBHOOK_SECRET,

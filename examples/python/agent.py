@@ -1,8 +1,8 @@
 """A Throughline agent that survives restarts of the gateway.
 Run: pip install -r requirements.txt && python agent.py http://127.0.0.1:8080 python-pool [agent key]"""
-import asyncio, random, socketio, sys, uuid
+import asyncio, contextlib, random, socketio, sys, uuid
 
-PIECE, IN_FLIGHT, TAIL, NS = 8_000, 64, 1000, "/agents"  # 64 events of 8,000 characters always fit the window
+PIECE, IN_FLIGHT, TAIL, NS = 4_000, 64, 1000, "/agents"  # 64 events of 4,000 characters always fit one frame
 
 
 class Turn:
@@ -11,12 +11,8 @@ class Turn:
     def __init__(self, agent, message):
         self.agent, self.message = agent, message
         self.session, self.request, self.ended, self.gone = message["session"], message["request"], False, False
-        self.kept, self.forgotten, self.acked, self.sent = [], 0, 0, 0
+        self.kept, self.forgotten, self.last, self.acked, self.sent, self.refused = [], 0, 0, 0, 0, False
         self.room, self.sending = asyncio.Event(), asyncio.Lock()
-
-    @property
-    def last(self):
-        return self.forgotten + len(self.kept)
 
     async def text(self, text, entry="text"):
         for at in range(0, len(text), PIECE):
@@ -26,6 +22,7 @@ class Turn:
         if self.ended or self.gone:
             raise RuntimeError("the turn is over")
         self.kept.append(event)
+        self.last += 1
         self.ended = event["type"] in ("completed", "failed")
         await self.flush()
         while self.last - self.acked >= IN_FLIGHT and not self.gone:  # back-pressure
@@ -52,12 +49,11 @@ class Turn:
 
     async def rewind(self, after):
         """The log ends at `after`: what follows goes out again."""
-        if after < self.forgotten or after > self.last:  # not kept: all we can truthfully say is that it went wrong
+        if self.refused or not self.forgotten <= after <= self.last:  # all we can truthfully say is that it went wrong
             self.kept = [{"type": "failed", "code": "agent_output_lost", "message": "A part of the answer is lost."}]
-            self.forgotten, self.ended = after, True
+            self.forgotten, self.last, self.ended = after, after + 1, True
         self.acked = self.sent = after
-        self.room.set()
-        await self.flush()
+        await self.ack(after)
 
 
 class Agent:
@@ -70,7 +66,7 @@ class Agent:
         delay = 0.5
         while True:
             sio = socketio.AsyncClient(reconnection=False)
-            for name in ("turn", "ack", "resend", "cancel", "move"):
+            for name in ("turn", "ack", "resend", "cancel", "move", "notice"):
                 sio.on(name, getattr(self, "on_" + name), namespace=NS)
             try:
                 await sio.connect(self.url, auth=self.auth, transports=["websocket"], namespaces=[NS], wait_timeout=3)
@@ -94,11 +90,9 @@ class Agent:
             delay = min(5, delay * 2)
 
     async def send(self, name, message):
-        try:
+        with contextlib.suppress(socketio.exceptions.SocketIOError):  # the next welcome says from where to go on
             if self.sio:
                 await self.sio.emit(name, message, namespace=NS)
-        except socketio.exceptions.SocketIOError:
-            pass  # the next welcome says from where to go on
 
     async def on_turn(self, message):
         await self.send("accepted", {"request": message["request"]})
@@ -134,6 +128,12 @@ class Agent:
         if turn := self.turns.pop(message["request"], None):
             turn.gone = True
             turn.task.cancel()
+
+    async def on_notice(self, message):
+        print(message["code"], message["message"], file=sys.stderr)
+        if turn := self.turns.get(message.get("request")):  # what was dropped would be again: ask how far the log is
+            turn.refused = True
+            await self.send("events", {"request": turn.request, "first": turn.sent + 1, "events": []})
 
     async def on_move(self, _message):
         if self.sio:

@@ -85,7 +85,8 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   const { store, settings, observe } = parts
   // the next turn goes over the agent's next connection
   if (station.link.ending && it.request === '' && !it.begun) return
-  if (station.draining && it.request === '' && !it.begun && !it.settling) return handOver(parts, station, it)
+  if ((station.draining || station.goodbye) && it.request === '' && !it.begun && !it.settling)
+    return handOver(parts, station, it)
   if (await isEarly(parts, it)) return
   const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
   const askedAt = performance.now()

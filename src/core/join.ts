@@ -71,7 +71,15 @@ export async function join(
     } else if (held) ended.push({ session, request: held.request })
     return answer
   }
-  await Promise.all(hello.holding.map((held) => take(held.session, held)))
+  const known = new Set<SessionId>()
+  /** A turn that has ended takes its session along no more: what that has next may be another's, or have no place here. */
+  async function goOn(held: Hello['holding'][number]): Promise<void> {
+    const turn = await store.turns.head(interactionOf(held.request))
+    if (turn && isOver(turn.status)) return void ended.push({ session: held.session, request: held.request })
+    known.add(held.session)
+    await take(held.session, held)
+  }
+  await Promise.all(hello.holding.map(goOn))
 
   async function takeUp(session: SessionId): Promise<void> {
     const room = link.pool === null || leases.length < hello.capacity
@@ -80,7 +88,6 @@ export async function join(
       await store.pools.gaveUp(link.pool, link.agent, session)
     if (word === 'full') await nudge(parts, session)
   }
-  const known = new Set(hello.holding.map((held) => held.session))
   const others = link.pool === null ? hello.sessions : await store.pools.sessionsOf(link.pool, link.agent)
   for (const session of others) if (!known.has(session)) await takeUp(session)
   if (link.pool !== null && leases.length > 0)

@@ -36,6 +36,8 @@ export class Station {
   /** No new sessions: the agent is leaving, or this replica is. */
   leaving = false
   closed = false
+  /** The agent said goodbye: it ends the turns that it has in hand, and what follows them is for others. */
+  goodbye = false
   /** An operator asked it to take nothing new, and to move when what it has in hand is done. */
   draining = false
   /** Its pool's wake reaches it. */

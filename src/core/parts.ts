@@ -48,4 +48,5 @@ export const deadlinesOf = (
   awayForMs: away.awayForMs,
   // after an outage every agent may still be on its way back
   leasesCountFrom: away.awayUntil ? away.awayUntil + settings.leaseTtlMs + settings.agentGraceMs : 0,
+  agentGraceMs: settings.agentGraceMs,
 })

@@ -42,8 +42,9 @@ export function moveOn(station: Station): void {
 
 /** An agent takes nothing new from here on: who waits for it waits for any of its pool. What it has in hand goes on. */
 export async function leave(parts: Parts, station: Station): Promise<void> {
-  station.leaving = true
+  station.leaving = station.goodbye = true
   await goAbsent(parts, station, 'left')
+  for (const it of station.holds.values()) it.deliver()
 }
 
 export async function goAbsent(

@@ -25,7 +25,7 @@ export const PoolName = z
 
 /**
  * First message of a connection, and again after every reconnect (acknowledged with `Welcome` or `Refusal`).
- * With `pool` the agent takes any session of that pool, `capacity` at once; with `sessions` it serves just those.
+ * With `pool` the agent takes any session of that pool, `capacity` at once; with `sessions` it serves just those, all at once.
  * `holding` are the turns it has in hand: they go on where they stopped.
  */
 export const Hello = z
@@ -44,7 +44,7 @@ export const Hello = z
       .max(10_000)
       .default([]),
   })
-  .refine((hello) => hello.pool !== undefined || hello.sessions.length > 0, 'name a pool or sessions')
+  .refine((hello) => (hello.pool === undefined) === hello.sessions.length > 0, 'name a pool or sessions, and not both')
 export type Hello = z.infer<typeof Hello>
 
 /** Answer to `Hello`. `resumed`: send on from event `after + 1`. `ended`: stop working on it, nobody waits for it. */

@@ -48,6 +48,8 @@ export class AgentConnection {
   #current: AgentSocket | undefined
   /** A newer connection has said hello and waits for its answer. */
   #introduced = false
+  /** A hello went out and no welcome came: whether that replica took our turns all the same is not known until the next one. */
+  #unanswered = false
   #attempts = 0
   #upSince = 0
   #next = 0
@@ -78,6 +80,11 @@ export class AgentConnection {
    */
   isCurrent(socket: AgentSocket): boolean {
     return this.#current === socket && !this.#introduced
+  }
+
+  /** Whether "superseded" over this socket means somebody else, and no hello of our own that has not been answered. */
+  isSuperseded(socket: AgentSocket): boolean {
+    return this.isCurrent(socket) && !this.#unanswered
   }
 
   close(): void {
@@ -132,6 +139,7 @@ export class AgentConnection {
     return new Promise<void>((resolve, reject) => {
       const fail = (err: Error) => {
         clearTimeout(patience)
+        if (this.#introduced) this.#unanswered = true
         this.#introduced = false
         socket.off('disconnect', ended)
         socket.disconnect()
@@ -164,7 +172,7 @@ export class AgentConnection {
   #adopt(socket: AgentSocket, url: string, welcome: Welcome): void {
     const old = this.#current
     this.#current = socket
-    this.#introduced = false
+    this.#introduced = this.#unanswered = false
     if (Date.now() - this.#upSince > BACK_OFF.lastedMs) this.#attempts = 0
     this.#upSince = Date.now()
     this.#hurry = () => {}

@@ -14,9 +14,9 @@ import { Permissions, type Ask, type Decision } from './agent-permission.js'
 
 /**
  * Why a turn was taken away: its `signal` aborts with this. `reason` is the gateway's word (`cancelled` by a client,
- * `ended` or `failed` otherwise, `superseded` by another connection or a newer turn, `gone`: the session is deleted) or
- * ours: `closed` the agent was closed, `lost` the gateway needs output that is no longer kept, `overrun` the handler did
- * not await its calls.
+ * `ended` otherwise, `superseded` by another connection or a newer turn, `gone`: the session is deleted) or ours: `closed`
+ * the agent was closed, `refused` by the gateway, `lost` the gateway needs output that is no longer kept, `overrun` the
+ * handler did not await its calls, `invalid_message` or `event_too_large` the gateway does not take what was said.
  */
 export class TurnEnded extends Error {
   override readonly name = 'AbortError'

@@ -18,9 +18,9 @@ export interface ServeOptions {
   url: string | string[]
   /** The pool to join: the agent gets any session of it. */
   pool?: string | undefined
-  /** Turns at a time, default 1. */
+  /** Turns of the pool at a time, default 1. */
   capacity?: number | undefined
-  /** Sessions to serve by name, without a pool. */
+  /** Sessions to serve by name, all at the same time, and no pool. */
   sessions?: SessionId[] | undefined
   /** Agent key. */
   key?: string | undefined
@@ -71,6 +71,8 @@ interface InHand {
   /** Settles when the handler has returned. */
   running: Promise<void>
   endedAt: number
+  /** The gateway will never take what was sent, and why: an older one, perhaps, that does not know it. */
+  unsendable?: { code: string; message: string }
 }
 
 /**
@@ -153,18 +155,20 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
     })
     socket.on('resend', ({ request, after }) => rewind(request, after))
     socket.on('cancel', ({ request, reason }) => {
-      if (reason !== 'superseded' || connection.isCurrent(socket)) takeAway(request, reason)
+      if (reason !== 'superseded' || connection.isSuperseded(socket)) takeAway(request, reason)
     })
     socket.on('answer', ({ request, permission, option }) => inHand.get(request)?.turn.answer(permission, option))
     socket.on('move', () => {
       if (connection.isCurrent(socket)) void connection.connect()
     })
     socket.on('notice', ({ code, message, request }) => {
-      if (code === 'superseded') return void (connection.isCurrent(socket) && superseded())
+      if (code === 'superseded') return void (connection.isSuperseded(socket) && superseded())
       log.warn(`${code}: ${message}`)
       const it = request && inHand.get(request)
-      // sending it again would be refused again
-      if (it && !it.outbox.over && code === 'event_too_large') it.turn.failAfter(it.outbox.acked, code, code, message)
+      if (!it || it.outbox.over) return
+      // sending it again would be refused again: the turn fails, after what the gateway says that it has
+      it.unsendable = { code, message }
+      probe(it)
     })
   }
 
@@ -223,6 +227,8 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
   function rewind(request: RequestId, after: number): void {
     const it = inHand.get(request)
     if (!it) return
+    if (it.unsendable && !it.outbox.over)
+      return it.turn.failAfter(after, it.unsendable.code, it.unsendable.code, it.unsendable.message)
     if (!it.outbox.rewind(after, Date.now())) {
       log.warn(`${request}: the gateway needs events from ${after + 1} on, which are no longer kept; the turn fails`)
       return it.turn.failAfter(
@@ -239,8 +245,16 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
   function takeAway(request: RequestId, reason: string): void {
     const it = inHand.get(request)
     if (!it) return
+    if (it.returned && it.turn.ended) return done(it.turn) // its handler is past being told
     it.turn.takeAway(reason)
     it.endedAt = Date.now()
+  }
+
+  /** Nothing of this turn will be asked for any more. */
+  function done(turn: Turn): void {
+    inHand.delete(turn.request)
+    if (turn.ended) finished.add(turn.request)
+    if (finished.size > REMEMBERED) finished.delete(finished.values().next().value!)
   }
 
   /** Sends what is there at the end of this tick: what was said meanwhile goes together. */
@@ -266,16 +280,14 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
     for (const { outbox } of inHand.values()) outbox.trim(Date.now())
     for (const [i, { turn, endedAt }] of tails.entries()) {
       if (tails.length - i <= TAILS && Date.now() - endedAt < TAIL.ms) continue
-      inHand.delete(turn.request)
-      if (turn.ended) finished.add(turn.request)
-      if (finished.size > REMEMBERED) finished.delete(finished.values().next().value!)
+      done(turn)
     }
   }
 
   function stop(reason: string): void {
     clearInterval(housekeeping)
     connection.close()
-    for (const { turn } of inHand.values()) if (!turn.signal.aborted) turn.takeAway(reason)
+    for (const { turn, returned } of inHand.values()) if (!returned && !turn.signal.aborted) turn.takeAway(reason)
   }
 
   async function leave(limitMs: number): Promise<void> {

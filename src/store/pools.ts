@@ -196,12 +196,9 @@ export class Pools {
 
   /** An agent's entry goes, if it is still that of this connection; gives whether it was. */
   async absent(pool: string, agent: string, connection: string): Promise<boolean> {
-    const key = this.#keys.agent(pool, agent)
-    return this.#db.run(async (redis) => {
-      if ((await redis.hget(key, 'connection')) !== connection) return false
-      await redis.multi().del(key).zrem(this.#keys.agents(pool), agent).exec()
-      return true
-    })
+    const keys = [this.#keys.agent(pool, agent), this.#keys.agents(pool)]
+    const [gone] = await this.#scripts.over('absent', keys, [agent, connection])
+    return Number(gone) === 1
   }
 
   /** The sessions an agent had, as far as anyone knows. Kept so that a restarted agent's turns are found at once. */

@@ -23,7 +23,7 @@ const SESSION_SCRIPTS = [
   'describe',
 ] as const
 /** Scripts of no session, and how many keys each declares. */
-const OTHER_SCRIPTS = { pend: 4, claim: 4, present: 2, occupy: 1, used: 1 } as const
+const OTHER_SCRIPTS = { pend: 4, claim: 4, present: 2, absent: 2, occupy: 1, used: 1 } as const
 export type ScriptName = (typeof SESSION_SCRIPTS)[number]
 
 type Answer = (string | number)[]

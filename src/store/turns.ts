@@ -112,6 +112,7 @@ export interface Deadlines {
   awayUntil: number
   awayForMs: number
   leasesCountFrom: number
+  agentGraceMs: number
 }
 
 export type Verdict =
@@ -284,6 +285,7 @@ export class Turns {
       deadlines.awayForMs,
       deadlines.leasesCountFrom,
       silentAt ?? '',
+      deadlines.agentGraceMs,
     ])
     switch (word) {
       case 'later':

@@ -43,6 +43,22 @@ test('a session waits for the busy agent that has its thread, and is not given t
   expect(two.turns).toHaveLength(1)
 })
 
+test('a full agent that connects again, and names a turn that has ended, is not given what its session has next', async () => {
+  await using net = await startNetwork({ replicas: 2, env })
+  const { one, mine, other } = await busy(net)
+  const next = await post(net.url(1), { session: mine }, 'second')
+  const seen = watch(net.url(1), next.interaction)
+  await eventually(() => positions(seen).length === 1) // it stands in line, as there is no place
+  const [ended, runs] = one.turns.map(({ session, request }) => ({ session, request, acked: 0 }))
+  const again = await net.rawAgent({ pool: 'coder', agent: 'one', replica: 1, holding: [ended!, runs!] })
+  expect(again.welcome).toMatchObject({ resumed: [{ session: other.session }], ended: [{ session: mine }] })
+  again.send(runs!.request, 1, text('still at it'))
+  await again.acked(runs!.request, 1)
+  expect(again.turns).toEqual([])
+  again.send(runs!.request, 2, completed)
+  expect(await again.turn()).toMatchObject({ interaction: next.interaction, thread: `T-${mine}`, attempt: 1 })
+})
+
 test('when that agent stays full for ever the session falls over to the pool, with its thread and its place', async () => {
   await using net = await startNetwork({ replicas: 2, env: { ...env, STICKY_WAIT_MS: '800' } })
   const { one, mine } = await busy(net)

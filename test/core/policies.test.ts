@@ -10,7 +10,6 @@ const twoPools = (patient: object, hasty: object, env: Record<string, string> = 
   startNetwork({
     replicas: 2,
     env: {
-      POOLS: 'patient,hasty',
       POOL_POLICIES: JSON.stringify({ patient, hasty }),
       SWEEP_EVERY_MS: '150',
       AGENT_GRACE_MS: '100',

@@ -127,6 +127,20 @@ test('a long answer is cut into events and waits for the window', async () => {
   expect(outputText(seen.turn)).toBe(answerTo(input))
 })
 
+test('what piled up while there was no replica goes out in frames that are not too large', async () => {
+  await using net = await startNetwork({ processes: true, env: FAST })
+  await startAgent(net)
+  await joined(net, 'python-pool')
+  const input = '👋'.repeat(400_000) // Python's JSON makes twelve bytes of each
+  const { interaction } = await post(net.url(0), { pool: 'python-pool' }, input)
+  const seen = watch(net.url(0), interaction)
+  await eventually(() => outputText(seen.turn) !== '', { limitMs: 15_000 })
+  await net.replicas[0]!.kill9()
+  await net.replicas[0]!.restart()
+  await seen.done
+  expect(outputText(seen.turn)).toBe(answerTo(input))
+})
+
 test('with a key that is not valid it says so and ends', async () => {
   await using net = await startNetwork({ processes: true, env: { AGENT_KEYS: 'python-pool=right-key-1' } })
   const agent = await startAgent(net, ['wrong-key-1'])

@@ -112,6 +112,32 @@ test('an agent that closes hands what it has not begun to another one', async ()
   expect(outputText(seen.turn)).toBe('attempt 2')
 })
 
+test('an agent that closes ends the turn it has in hand; what is queued behind it in the session goes to another one', async () => {
+  await using net = await startNetwork({ env: FAST })
+  const gate = { open: () => {} }
+  const closed = new Promise<void>((resolve) => (gate.open = resolve))
+  const one = agentOf(net, async (turn) => {
+    await turn.text('one begins ')
+    await closed
+    await turn.text('and ends')
+  })
+  const first = await post(net.url(0), { pool: 'coder' }, 'first')
+  const seen = watch(net.url(0), first.interaction)
+  await eventually(() => outputText(seen.turn) !== '')
+  const second = await post(net.url(0), { session: first.session }, 'second')
+  const here = () => net.redis.exists(`${net.prefix}{pool:coder}:agent:${one.id}`)
+  expect(await here()).toBe(1)
+  const closing = one.close()
+  await eventually(async () => (await here()) === 0)
+  agentOf(net, (turn) => turn.text('the other one'))
+  gate.open()
+  const next = watch(net.url(0), second.interaction)
+  await Promise.all([seen.done, next.done, closing])
+  expect(outputText(seen.turn)).toBe('one begins and ends')
+  expect(next.turn).toMatchObject({ status: 'completed', attempt: 1 })
+  expect(outputText(next.turn)).toBe('the other one')
+})
+
 test('the demo agent remembers its conversation', async () => {
   await using net = await startNetwork({ env: FAST })
   const stop = new AbortController()

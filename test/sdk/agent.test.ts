@@ -375,6 +375,28 @@ describe('a connection that breaks', () => {
     expect(on.gateway.log(over.request)).toEqual([])
   })
 
+  test('a turn that has ended is not aborted by what is said of it later, nor by the end of the agent', async () => {
+    const turns: Turn[] = []
+    await using on = await stage((turn) => {
+      turns.push(turn)
+      return turn.text('the end')
+    })
+    const seat = await on.gateway.seat(0)
+    const message = newTurn()
+    seat.turn(message)
+    await eventually(() => seat.settled.length === 1 && on.gateway.log(message.request).length === 2)
+    on.gateway.answer = (hello) => ({ ended: hello.holding })
+    seat.end('cut')
+    const next = await on.gateway.seat(1)
+    expect(next.hello.holding).toMatchObject([{ request: message.request }])
+    await eventually(() => on.lines.filter((line) => line.includes('connected to')).length === 2)
+    const last = newTurn()
+    next.turn(last)
+    await eventually(() => next.settled.length === 1)
+    await on.agent.close(0)
+    expect(turns.map(({ signal }) => signal.aborted)).toEqual([false, false])
+  })
+
   test('the next address is tried when one does not answer', async () => {
     await using second = await startScriptedGateway()
     const dead = 'http://127.0.0.1:9' // discard: nobody listens
@@ -466,20 +488,26 @@ describe('a log that lost its tail', () => {
     expect(on.gateway.log(message.request)).toHaveLength(4)
   })
 
-  test('an event that the gateway will never take fails the turn for its reader', async () => {
+  test('an event that the gateway will never take fails the turn for its reader, after what it has', async () => {
     const puppets = puppet()
     await using on = await stage(puppets.handler)
+    on.gateway.acks = false // what it has is not known here when the refusal comes
+    on.gateway.refuses = ({ type }) => type === 'title'
     const seat = await on.gateway.seat(0)
     const message = newTurn()
     seat.turn(message)
     const turn = await puppets.turn(0)
-    await turn.text('one')
-    await eventually(() => on.gateway.log(message.request).length === 1)
-    seat.notice({ code: 'event_too_large', message: 'An event is at most 1 byte.', request: message.request })
-    await eventually(() => on.gateway.log(message.request).length === 2)
-    expect(on.gateway.log(message.request)[1]).toMatchObject({ type: 'failed', code: 'event_too_large' })
-    expect(turn.signal.aborted).toBe(true)
+    for (const word of words(3)) await turn.text(word)
+    await eventually(() => on.gateway.log(message.request).length === 3)
+    await turn.setTitle('An older gateway knows no titles')
+    await eventually(() => on.gateway.log(message.request).length === 4)
+    expect(on.gateway.log(message.request)[3]).toMatchObject({ type: 'failed', code: 'invalid_message' })
+    expect(turn.signal.reason).toMatchObject({ reason: 'invalid_message' })
+    expect(on.lines.join()).toContain('There is no such event.')
     puppets.release(0)
+    await eventually(() => seat.settled.length === 1)
+    expect(told(on.gateway.log(message.request))).toEqual({ text: words(3).join(''), end: 'failed' })
+    expect(on.gateway.faults).toEqual([])
   })
 })
 
@@ -542,6 +570,33 @@ describe('move', () => {
     puppets.release(0)
     await eventually(() => told(on.gateway.log(message.request)).end === 'completed')
     expect(on.gateway.seats).toHaveLength(2)
+  })
+
+  test('nor what it says when a hello that nobody answered has overtaken it', async () => {
+    const puppets = puppet()
+    await using on = await stage(puppets.handler)
+    const old = await on.gateway.seat(0)
+    const message = newTurn()
+    old.turn(message)
+    const turn = await puppets.turn(0)
+    const usual = on.gateway.answer
+    on.gateway.answer = (hello) => {
+      if (on.gateway.seats.length > 2) return usual(hello)
+      on.gateway.seats[1]!.end('cut') // this replica has attached the session, and dies before it says so
+      return null
+    }
+    old.move()
+    await eventually(() => on.lines.some((line) => line.includes('trying again')))
+    old.cancel(message.request, 'superseded')
+    old.notice({ code: 'superseded', message: 'Another connection uses this agent id; it has the sessions now.' })
+    old.end('cut')
+    const next = await on.gateway.seat(2)
+    expect(next.hello.holding).toEqual([{ session: message.session, request: message.request, acked: 0 }])
+    expect(turn.signal.aborted).toBe(false)
+    await turn.text('still here')
+    puppets.release(0)
+    await eventually(() => told(on.gateway.log(message.request)).end === 'completed')
+    expect(on.lines.join()).not.toContain('another connection uses')
   })
 
   test.each(['while the next one is made', 'after a first refusal'])(
@@ -662,6 +717,7 @@ describe('an agent', () => {
 
   test.each([
     ['neither a pool nor sessions', {}],
+    ['both a pool and sessions', { pool: 'coder', sessions: [newTurn().session] }],
     ['an id with a space', { pool: 'coder', agent: 'a b' }],
     ['a pool name with a slash', { pool: 'a/b' }],
     ['no address', { pool: 'coder', url: [] }],

@@ -58,6 +58,8 @@ export interface ScriptedGateway extends AsyncDisposable {
   /** Whether events are acknowledged as they come. */
   acks: boolean
   window: Welcome['window']
+  /** Events that it does not know, as an older one: a batch with one of them is dropped, which the agent is told. */
+  refuses: (event: AgentEvent) => boolean
   /** What was taken of a request, in order. */
   log(request: RequestId): AgentEvent[]
   /** Messages that broke the rules: a hole in the numbers, something malformed. */
@@ -70,12 +72,14 @@ export async function startScriptedGateway({ path = '/socket.io/' } = {}): Promi
   const http = createServer()
   const io = new Server<AgentToGateway, GatewayToAgent>(http, { path, transports: ['websocket'], serveClient: false })
   const logs = new Map<RequestId, AgentEvent[]>()
+  const refused = new Set<RequestId>()
   const it: ScriptedGateway = {
     url: '',
     seats: [],
     attempts: 0,
     acks: true,
     window: { events: 512, bytes: 2 * 1024 * 1024 },
+    refuses: () => false,
     faults: [],
     log: (request) => logs.get(request) ?? [],
     seat: (n) => eventually(() => it.seats[n] ?? false),
@@ -145,6 +149,11 @@ export async function startScriptedGateway({ path = '/socket.io/' } = {}): Promi
       const { request, first, events } = parsed.data
       seat.batches.push({ request, first, events })
       const log = it.log(request)
+      if (events.some((event) => it.refuses(event))) {
+        refused.add(request)
+        return seat.notice({ code: 'invalid_message', message: 'There is no such event.', request })
+      }
+      if (first > log.length + 1 && refused.has(request)) return seat.resend(request, log.length)
       if (first > log.length + 1) return void it.faults.push(`hole: ${first} after ${log.length}`)
       logs.set(request, [...log, ...events.slice(log.length + 1 - first)])
       if (it.acks) seat.ack(request, it.log(request).length)

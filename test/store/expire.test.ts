@@ -190,6 +190,32 @@ describe('with a lease', () => {
   })
 })
 
+describe('a lease that ran out although nobody gave it up', () => {
+  const gone = async () => {
+    const turn = await store.running()
+    await store.append(turn.request, turn.epoch, 1, [text('a')])
+    await store.redis.del(store.keys.lease(turn.session)) // as when it was not renewed
+    return turn
+  }
+
+  test('leaves its agent the grace period, counted from when that is seen', async () => {
+    const { id } = await gone()
+    const answer = await verdict(id, { agentGraceMs: 60_000 })
+    if (answer.word !== 'later') throw new Error(answer.word)
+    expect(answer.lookAt).toBeGreaterThan(Date.now() + 50_000)
+    expect(await verdict(id, { agentGraceMs: 60_000 })).toEqual(answer)
+    expect(await verdict(id, { agentGraceMs: 0 })).toMatchObject({ word: 'failed', code: 'agent_disconnected' })
+  })
+
+  test('and anew when it has come back and is missed again', async () => {
+    const { session, id, request } = await gone()
+    await verdict(id, { agentGraceMs: 1 })
+    await store.attach(session, 'one', { holding: { request, acked: 1 } })
+    await store.redis.del(store.keys.lease(session))
+    expect(await verdict(id, { agentGraceMs: 60_000 })).toMatchObject({ word: 'later' })
+  })
+})
+
 describe('after a time in which nobody could act', () => {
   // the outage ended just now and was an hour long
   const away = () => ({ awayUntil: Date.now() + 60_000, awayForMs: 3600_000 })

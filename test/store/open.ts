@@ -34,6 +34,7 @@ export const FAR: Deadlines = {
   awayUntil: 0,
   awayForMs: 0,
   leasesCountFrom: 0,
+  agentGraceMs: 0,
 }
 
 export const quiet = { info: () => {}, warn: () => {} }

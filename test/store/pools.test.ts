@@ -193,3 +193,20 @@ test('every line, entry and set has a TTL', async () => {
   await store.pools.giveBack('coder', 'one')
   expect(await store.immortal()).toEqual([])
 })
+
+test('an agent that has come by a newer connection stays here when its old one goes at the same moment', async () => {
+  await present('one')
+  const gone = store.pools.absent('coder', 'one', 'c-one')
+  const came = store.pools.present(
+    'coder',
+    { agent: 'one', connection: 'c-newer', how: 'arrives' },
+    { capacity: 1 },
+    Date.now(),
+  )
+  expect(await gone).toBe(true)
+  await came
+  expect(await store.pools.agent('coder', 'one')).toMatchObject({ connection: 'c-newer' })
+  expect(await store.pools.agentCount('coder', Date.now())).toBe(1)
+  expect(await store.pools.absent('coder', 'one', 'c-one')).toBe(false)
+  expect(await store.pools.agentCount('coder', Date.now())).toBe(1)
+})

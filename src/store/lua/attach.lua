@@ -12,7 +12,8 @@ if holder ~= '' and get(lease, 'state') == 'active' and number(lease, 'since') >
   return { 'superseded' }
 end
 local epoch = math.max(number(session, 'epoch'), tonumber(ARGV[10])) + 1
-redis.call('HSET', session, 'epoch', epoch, 'holder', ARGV[3])
+redis.call('HSET', session, 'epoch', epoch, 'holder', ARGV[3], 'held', 1)
+redis.call('HDEL', session, 'missedAt')
 redis.call('DEL', lease)
 redis.call('HSET', lease, 'agent', ARGV[3], 'connection', ARGV[4], 'replica', ARGV[5], 'epoch', epoch,
   'transport', ARGV[6], 'since', ARGV[12], 'state', 'active')

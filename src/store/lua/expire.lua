@@ -2,7 +2,7 @@
 -- ARGV  3 interaction · 4 longest wait for an agent · 5 longest wait without output (stale) · 6 longest silence
 --       7 most attempts · 8 agent lost after output: 'fail' | 'retry' · 9 Redis or all replicas were away until …
 --       10 … for so long · 11 no lease counts as lost before this time · 12 tip at which silence was confirmed, or ''
---       (all times in ms)
+--       13 grace for an agent whose lease ran out although nobody gave it up (all times in ms)
 -- gives {'gone'} · {'sealed'} nothing to do · {'unsealed'} ended, its output is not yet kept · {'later', look again at}
 --       {'pend', pool, sticky agent, look again at} it needs an agent · {'wake', look again at} its agent may have missed it
 --       {'asked', look again at} its agent is asked whether it is still at it
@@ -71,6 +71,12 @@ if holder ~= '' then
     fail(id, 'agent_silent', 'The agent said nothing for ' .. ARGV[6] .. ' ms.') }
 end
 if at < tonumber(ARGV[11]) then return { 'later', tonumber(ARGV[11]) } end
+if get(session, 'held') ~= '' and get(key, 'request') ~= '' then
+  -- its replica hangs, or is gone with its machine: an agent that lives has to notice by silence alone
+  redis.call('HSETNX', session, 'missedAt', at)
+  local back = number(session, 'missedAt') + tonumber(ARGV[13])
+  if at < back then return { 'later', back } end
+end
 if get(key, 'origin') ~= '' then
   return { 'failed', 'agent_disconnected',
     fail(id, 'agent_disconnected', 'The agent that began this turn went away and did not come back in time.') }

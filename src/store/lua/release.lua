@@ -6,6 +6,7 @@
 if get(lease, 'epoch') ~= ARGV[3] then return { 'superseded' } end
 local id = get(session, 'waitingInteractionId')
 if ARGV[4] == 'done' and id ~= '' then return { 'busy', id } end
+redis.call('HDEL', session, 'held')
 if ARGV[4] == 'lost' then
   redis.call('HSET', lease, 'state', 'lost')
   redis.call('PEXPIRE', lease, ARGV[5])

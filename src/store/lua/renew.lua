@@ -6,6 +6,7 @@ if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 if get(session, 'epoch') ~= ARGV[3] then return { 'superseded', get(session, 'epoch') } end
 if get(lease, 'state') == 'lost' then return { 'superseded', ARGV[3] } end -- its connection broke while this was under way
 if redis.call('EXISTS', lease) == 0 then
+  redis.call('HDEL', session, 'missedAt')
   redis.call('HSET', lease, 'agent', ARGV[5], 'connection', ARGV[6], 'replica', ARGV[7], 'epoch', ARGV[3],
     'transport', ARGV[8], 'since', ARGV[9], 'state', 'active')
 end

@@ -147,10 +147,7 @@ export function agentsDoor(
       return { reply: refusal('unauthorized', `This key may not join pool ${hello.pool}.`, false) }
     if (closed || links.all.length >= options.maxAgents)
       return { reply: refusal('unavailable', 'This replica takes no more agents. Connect again.', true) }
-    const served = await servable(principal, [
-      ...(hello.pool === undefined ? hello.sessions : []),
-      ...hello.holding.map((held) => held.session),
-    ])
+    const served = await servable(principal, [...hello.sessions, ...hello.holding.map((held) => held.session)])
     const sessions = hello.sessions.filter((session) => served.has(session))
     const holding = hello.holding.filter((held) => served.has(held.session))
     if (hello.pool === undefined && sessions.length === 0)

@@ -1,13 +1,14 @@
 import type { Request, Response, Router } from 'express'
 import type { Core, Interaction } from '../../core/core.js'
 import { ThroughlineError } from '../../protocol/errors.js'
-import { emptyTurn, fold, outputText } from '../../protocol/fold.js'
+import { emptyTurn, fold } from '../../protocol/fold.js'
 import { isSessionId, type InteractionId, type SessionId } from '../../protocol/ids.js'
 import { isTerminal } from '../../protocol/interaction.js'
 import { START } from '../../protocol/sequence.js'
+import { Spoken } from '../../protocol/spoken.js'
 import { PASS, surface, type Routes } from '../http/app.js'
 import type { Call } from '../http/call.js'
-import { renderNative, type RenderError } from '../http/errors.js'
+import { explain, renderNative, reportBug, type RenderError } from '../http/errors.js'
 import { onceOf } from '../http/once.js'
 import { interactionIn, MAX_TEXT, parse, sessionIn } from '../http/parse.js'
 import type { HttpParts } from '../http/parts.js'
@@ -41,6 +42,7 @@ export function helixSurface(parts: HelixHttpParts): Router {
 
   async function chat(call: Call, req: Request, res: Response): Promise<void> {
     const asked = parse(ChatRequest, req.body)
+    refuseRegeneration(asked)
     const prompt = promptOf(asked)
     const id = asked.session_id || undefined
     if (id !== undefined && !isSessionId(id)) throw new ThroughlineError('not_found', { param: 'session_id' })
@@ -63,7 +65,7 @@ export function helixSurface(parts: HelixHttpParts): Router {
     res.json({ ...head, object: 'chat.completion', choices: [{ index: 0, message, finish_reason: 'stop' }] })
   }
 
-  /** The text as it grows. What was sent cannot be taken back: of a text that changed, what lies beyond it is sent. */
+  /** The text as it grows, told as `Spoken` says. Whatever goes wrong after the head is an error frame without `[DONE]`. */
   async function stream(
     call: Call,
     req: Request,
@@ -78,16 +80,26 @@ export function helixSurface(parts: HelixHttpParts): Router {
     sse.open()
     await sse.write([chunk(null)])
     let turn = emptyTurn()
-    let sent = 0
-    for await (const part of followed) {
-      turn = part.type === 'snapshot' ? part.turn : part.events.reduce(fold, turn)
-      const text = outputText(turn)
-      if (text.length <= sent) continue
-      await sse.write([chunk([{ index: 0, delta: { content: text.slice(sent) }, finish_reason: null }])])
-      sent = text.length
+    const spoken = new Spoken()
+    let failure: string | undefined
+    try {
+      for await (const part of followed) {
+        turn = part.type === 'snapshot' ? part.turn : part.events.reduce(fold, turn)
+        const told = part.type === 'snapshot' ? spoken.snapshot(turn) : part.events.map((event) => spoken.event(event))
+        const content = told.join('')
+        if (content !== '') await sse.write([chunk([{ index: 0, delta: { content }, finish_reason: null }])])
+        if (spoken.void) break
+      }
+      failure = spoken.void
+        ? VOID
+        : (sse.refusal?.message ?? failureOf({ status: turn.status, error: turn.error ?? null }))
+    } catch (thrown) {
+      if (sse.gone) return // the viewer has left, the turn goes on
+      const error = explain(thrown)
+      reportBug(parts, call, error)
+      failure = error.message
     }
     if (sse.gone) return
-    const failure = sse.refusal?.message ?? failureOf({ status: turn.status, error: turn.error ?? null })
     if (failure) await sse.write([frame({ data: { error: { message: `External agent error: ${failure}` } } })])
     else await sse.write([chunk([{ index: 0, delta: {}, finish_reason: 'stop' }]), Buffer.from('data: [DONE]\n\n')])
     sse.end('done')
@@ -166,6 +178,17 @@ function promptOf({ messages }: ChatRequest): string {
     })
   return text
 }
+
+/** Taken for a new message it would stand in the conversation twice. */
+function refuseRegeneration({ regenerate, interaction_id: id, messages }: ChatRequest): void {
+  if (!regenerate && !(id && messages.length > 1)) return
+  throw new ThroughlineError('unsupported_parameter', {
+    message: 'Another answer to an earlier prompt is not offered here: agents keep one line of conversation.',
+    param: regenerate ? 'regenerate' : 'interaction_id',
+  })
+}
+
+const VOID = 'the agent was lost and another one begins the answer anew: what was sent so far is void'
 
 function failureOf({ status, error }: Pick<Interaction, 'status' | 'error'>): string | undefined {
   if (status === 'completed') return undefined

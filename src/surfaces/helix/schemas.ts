@@ -18,6 +18,9 @@ export const ChatRequest = z.looseObject({
   /** A pool's name, instead of HELIX_POOL. */
   app_id: z.string().nullish(),
   model: z.string().nullish(),
+  /** Both ask for another answer to an earlier prompt, which is not offered. */
+  regenerate: z.boolean().nullish(),
+  interaction_id: z.string().nullish(),
 })
 export type ChatRequest = z.infer<typeof ChatRequest>
 

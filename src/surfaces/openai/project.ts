@@ -1,5 +1,6 @@
 import type { LogEvent, StopReason, Usage } from '../../protocol/events.js'
 import type { Turn } from '../../protocol/fold.js'
+import { Spoken } from '../../protocol/spoken.js'
 import type { Frame } from '../http/sse.js'
 import { CANCELLED, type OpenAiError } from './errors.js'
 import type { Projection } from './projection.js'
@@ -34,31 +35,24 @@ export interface ChatHead {
   model: string
 }
 
-/** How far an entry has come: its kind, its length now, and how much of it was sent; both in UTF-16 units. */
-interface Progress {
-  kind: string
-  length: number
-  sent: number
+const RESET = {
+  code: 'reset_after_output',
+  message:
+    'The agent was lost and another one begins the answer anew: what was sent so far is void. ' +
+    'Send the same request without "stream", with the same Idempotency-Key, or read the interaction.',
 }
 
 /**
- * A log as Chat Completions chunks: the text entries, a blank line between them; tool calls and thoughts are not shown.
- *
- * Nothing that was sent can be taken back on this API. So, of a text that was changed after it was sent, only what lies
- * beyond the sent length is sent, and entries that grow in turns are told in the order of their growing. The whole and
- * right text is in the interaction (`throughline-interaction-id`). When all of the answer becomes void (`reset`: the
- * agent was lost, another one began anew) the stream ends with an error: two answers run together, with a separator or
- * without, would be taken for one by every program that reads it.
+ * A log as Chat Completions chunks: the text as `Spoken` tells it; tool calls and thoughts are not shown. The whole and
+ * right text is in the interaction (`throughline-interaction-id`). When what was sent becomes void the stream ends with an
+ * error.
  */
 export class ChatProjection implements Projection {
   readonly #head: ChatHead
   readonly #includeUsage: boolean
-  readonly #entries = new Map<string, Progress>()
+  readonly #spoken = new Spoken()
   #begun = false
-  /** The entry that was sent from last. */
-  #speaking: string | undefined
   #usage: Usage | undefined
-  #attempt = 0
   over = false
 
   constructor(head: ChatHead, { includeUsage }: { includeUsage: boolean }) {
@@ -67,32 +61,11 @@ export class ChatProjection implements Projection {
   }
 
   event(event: LogEvent): Frame[] {
-    const frames = this.#begin()
+    const fresh = this.#spoken.event(event)
+    const frames = this.#told(fresh === '' ? [] : [fresh])
     switch (event.type) {
-      case 'entry.append': {
-        const progress = this.#progress(event.entry, event.kind)
-        frames.push(...this.#grow(event.entry, progress, progress.length, event.text))
-        break
-      }
-      case 'entry.replace': {
-        const progress = this.#progress(event.entry, event.kind)
-        const level = progress.sent === progress.length // it is not while a lost tail comes again, see `snapshot`
-        const offset = Math.min(event.offset, progress.length)
-        frames.push(...this.#grow(event.entry, progress, offset, event.text))
-        if (level) progress.sent = progress.length // it may be shorter now; what is appended from here on is new
-        break
-      }
-      case 'entry.set':
-        this.#progress(event.entry, event.kind)
-        break
       case 'usage':
         this.#usage = event.usage
-        break
-      case 'dispatched':
-        this.#attempt = event.attempt
-        break
-      case 'reset':
-        frames.push(...this.#reset())
         break
       case 'completed':
         frames.push(...this.#complete(event.reason))
@@ -105,6 +78,11 @@ export class ChatProjection implements Projection {
         break
       case 'submitted':
       case 'pending':
+      case 'dispatched':
+      case 'reset':
+      case 'entry.append':
+      case 'entry.replace':
+      case 'entry.set':
       case 'thread':
       case 'title':
       case 'permission': // not a thing of theirs: answered over the native surface
@@ -116,14 +94,8 @@ export class ChatProjection implements Projection {
   }
 
   snapshot(turn: Turn): Frame[] {
-    const frames = this.#begin()
-    if (turn.attempt > this.#attempt && this.#speaking !== undefined) return [...frames, ...this.#reset()]
-    this.#attempt = turn.attempt
-    for (const { id, kind, text } of turn.entries) {
-      const progress = this.#progress(id, kind)
-      // `sent` stays where it is when the text is shorter: what was lost comes again, and must not be sent again.
-      frames.push(...this.#grow(id, progress, 0, text))
-    }
+    const frames = this.#told(this.#spoken.snapshot(turn))
+    if (this.over) return frames
     this.#usage = turn.usage ?? this.#usage
     if (turn.status === 'completed') frames.push(...this.#complete(turn.stopReason ?? 'end_turn'))
     if (turn.status === 'failed')
@@ -137,38 +109,13 @@ export class ChatProjection implements Projection {
     return [{ data: { error } }]
   }
 
-  #begin(): Frame[] {
-    if (this.#begun) return []
+  /** Frames for what is told now; with the first the beginning, and the end when what was told is void. */
+  #told(pieces: string[]): Frame[] {
+    const frames = this.#begun ? [] : [this.#chunk({ role: 'assistant', content: '' })]
     this.#begun = true
-    return [this.#chunk({ role: 'assistant', content: '' })]
-  }
-
-  #progress(id: string, kind: string | undefined): Progress {
-    const progress = this.#entries.get(id) ?? { kind: kind ?? 'text', length: 0, sent: 0 }
-    this.#entries.set(id, progress)
-    return progress
-  }
-
-  /** `text` now stands at `offset` and ends the entry; sends what of it lies beyond the sent length. */
-  #grow(id: string, progress: Progress, offset: number, text: string): Frame[] {
-    progress.length = offset + text.length
-    const fresh = text.slice(Math.max(0, progress.sent - offset))
-    progress.sent = Math.max(progress.sent, progress.length)
-    if (progress.kind !== 'text' || fresh === '') return []
-    const gap = this.#speaking !== undefined && this.#speaking !== id ? '\n\n' : ''
-    this.#speaking = id
-    return [this.#chunk({ content: gap + fresh })]
-  }
-
-  #reset(): Frame[] {
-    this.#entries.clear()
-    if (this.#speaking === undefined) return []
-    return this.#fail({
-      code: 'reset_after_output',
-      message:
-        'The agent was lost and another one begins the answer anew: what was sent so far is void. ' +
-        'Send the same request without "stream", with the same Idempotency-Key, or read the interaction.',
-    })
+    frames.push(...pieces.map((content) => this.#chunk({ content })))
+    if (this.#spoken.void) frames.push(...this.#fail(RESET))
+    return frames
   }
 
   #complete(reason: StopReason): Frame[] {

@@ -2,6 +2,7 @@ import { api } from '../../support/client.js'
 import { eventually } from '../../support/eventually.js'
 import { startHelixAgent, type HelixAgent } from '../../support/helix-agent.js'
 import { startNetwork, type Network } from '../../support/network.js'
+import { completed, text } from '../../support/raw-agent.js'
 
 const env = { HELIX_READY_MS: '200', HELIX_POOL: 'zed', SWEEP_EVERY_MS: '200' }
 
@@ -109,6 +110,8 @@ test('what goes wrong is told in the agent’s words, as plain text or as an err
     [{ messages: [] }, 400, 'must not be empty'],
     [{ messages: user('  ') }, 400, 'no user message found'],
     [{ messages: 'x' }, 400, 'messages'],
+    [{ messages: user('x'), regenerate: true }, 400, 'Another answer'],
+    [{ messages: [...user('x'), ...user('y')], interaction_id: 'int_1' }, 400, 'Another answer'],
     [{ session_id: 'ses_unknown', messages: user('x') }, 404, ''],
     [{ app_id: 'no-such-pool', messages: user('x') }, 404, 'pool'],
   ] as const) {
@@ -116,6 +119,56 @@ test('what goes wrong is told in the agent’s words, as plain text or as an err
     expect(answer.status).toBe(status)
     expect(await answer.text()).toContain(words)
   }
+})
+
+/** The text of a stream, and its other frames. */
+function read(stream: string): { text: string; errors: string[]; done: boolean } {
+  const frames = stream.split('\n\n').flatMap((it) => (it.startsWith('data: ') ? [it.slice(6)] : []))
+  const chunks = frames.flatMap((it) =>
+    it === '[DONE]' ? [] : [JSON.parse(it) as Chunk & { error?: { message: string } }],
+  )
+  return {
+    text: chunks.map((chunk) => chunk.choices?.[0]?.delta.content ?? '').join(''),
+    errors: chunks.flatMap(({ error }) => (error ? [error.message] : [])),
+    done: frames.includes('[DONE]'),
+  }
+}
+
+test('entries that grow in turns are streamed once each, in the order of their growing', async () => {
+  await using net = await startNetwork({ replicas: 2, env })
+  const agent = await net.rawAgent({ pool: 'zed' })
+  const streaming = chat(net, { messages: user('go'), stream: true })
+  const { request } = await agent.turn()
+  agent.send(request, 1, text('I will look', 'a'))
+  agent.send(request, 2, text('Found it.', 'b'))
+  agent.send(request, 3, text(' at it.', 'a')) // told late, as by an agent that holds back the end of its texts
+  agent.send(request, 4, completed)
+  const said = read(await (await streaming).text())
+  expect(said).toEqual({ text: 'I will look\n\nFound it.\n\n at it.', errors: [], done: true })
+})
+
+test('an answer that begins anew after its agent was lost does not run on in the stream as if it were one', async () => {
+  const policies = { ON_AGENT_LOSS: 'retry', AGENT_GRACE_MS: '300' }
+  await using net = await startNetwork({ replicas: 2, env: { ...env, ...policies } })
+  const lost = await net.rawAgent({ pool: 'zed' })
+  const streaming = await chat(net, { messages: user('go'), stream: true })
+  const first = await lost.turn()
+  lost.send(first.request, 1, text('The answer of the one, which is lost'))
+  await lost.acked(first.request, 1)
+  lost.close()
+  const other = await net.rawAgent({ pool: 'zed', replica: 1 })
+  const { request } = await other.turn()
+  other.send(request, 1, text('What the other one answers is another text, and longer'), completed)
+  const said = read(await streaming.text())
+  expect(said).toMatchObject({ text: 'The answer of the one, which is lost', done: false })
+  expect(said.errors).toEqual([expect.stringContaining('begins the answer anew')])
+  await eventually(async () => {
+    const turn = await api(net.url(0), `/interactions/${streaming.headers.get('x-interaction-id')}`)
+    expect(turn.body).toMatchObject({
+      status: 'completed',
+      text: 'What the other one answers is another text, and longer',
+    })
+  })
 })
 
 test('agents of before 2026: chat_response, its pieces and its end', async () => {
@@ -127,9 +180,9 @@ test('agents of before 2026: chat_response, its pieces and its end', async () =>
   zed.say('chat_response_chunk', { request_id: R, chunk: 'a ' })
   zed.say('chat_response_chunk', { request_id: R, chunk: 'piece' })
   zed.say('chat_response_done', { request_id: R })
-  const text = await (await streaming).text()
-  expect(text).toContain('[DONE]')
-  const deltas = [...text.matchAll(/"content":"([^"]*)"/g)].map((found) => found[1])
+  const said = await (await streaming).text()
+  expect(said).toContain('[DONE]')
+  const deltas = [...said.matchAll(/"content":"([^"]*)"/g)].map((found) => found[1])
   expect(deltas.join('')).toBe('a piece')
 })
 
