@@ -9,13 +9,12 @@ export async function announce(parts: Parts, station: Station, how: 'arrives' | 
   if (station.leaving || station.closed) return
   const order = await store.pools.present(
     link.pool ?? NAMED,
-    { agent: link.agent, connection: link.connection, how },
+    { agent: link.agent, connection: link.connection, since: link.since, how },
     {
       replica: settings.replica,
       transport: link.transport,
       capacity: station.draining ? 0 : station.capacity, // nobody waits for it
       busy: station.holds.size,
-      since: link.since,
       draining: station.draining ? 1 : 0,
     },
     clock.now(),

@@ -124,18 +124,18 @@ export class Pools {
   }
 
   /**
-   * Says that an agent `arrives` or still `stays` by this connection, and that its pool exists. An older connection that
-   * stays is not heard. Gives what an operator has asked of this connection.
+   * Says that an agent `arrives` or still `stays` by this connection, and that its pool exists. Of several connections the
+   * newest is heard. `since`: when it began, ms. Gives what an operator has asked of this connection.
    */
   async present(
     pool: string,
-    by: { agent: string; connection: string; how: 'arrives' | 'stays' },
+    by: { agent: string; connection: string; since: number; how: 'arrives' | 'stays' },
     fields: Record<string, string | number>,
     nowMs: number,
   ): Promise<AgentOrder | undefined> {
     const keys = [this.#keys.agent(pool, by.agent), this.#keys.agents(pool)]
     const arrives = by.how === 'arrives' ? '1' : '0'
-    const args = [by.agent, by.connection, arrives, nowMs, this.#agentTtlMs, ...Object.entries(fields).flat()]
+    const args = [by.agent, by.connection, arrives, nowMs, this.#agentTtlMs, by.since, ...Object.entries(fields).flat()]
     const [, asked = ''] = await this.#scripts.over('present', keys, args)
     const order = asked ? (asked as AgentOrder) : undefined
     if (pool === NAMED) return order

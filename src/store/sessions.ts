@@ -261,9 +261,9 @@ export class Sessions {
     return entry === null ? undefined : toRun(entry)
   }
 
-  /** Tells whoever holds the session's agent to look. */
-  async wake(id: SessionId): Promise<void> {
-    await this.#db.run((redis) => redis.spublish(this.#keys.wake(id), ''))
+  /** Tells whoever holds the session's agent to look. Gives how many replicas heard it: 0 when the one that did was killed. */
+  async wake(id: SessionId): Promise<number> {
+    return this.#db.run((redis) => redis.spublish(this.#keys.wake(id), '') as Promise<number>)
   }
 
   /** Replaces the metadata of a session; false when there is none. */

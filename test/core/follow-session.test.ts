@@ -32,7 +32,14 @@ test('a turn that steps back for one that the agent begins is shown in two parts
   await using store = await openTestStore()
   const { session, id: first, epoch } = await store.running()
   const begun = newInteractionId(session)
-  const answer = await store.sessions.begin({ session, interaction: begun, input: 'typed', epoch, historyLimit: 100, agentRef: '' })
+  const answer = await store.sessions.begin({
+    session,
+    interaction: begun,
+    input: 'typed',
+    epoch,
+    historyLimit: 100,
+    agentRef: '',
+  })
   expect(answer).toMatchObject({ word: 'ok', yielded: first })
   for (const id of [begun, first]) {
     const turn = await store.dispatch(session, epoch)

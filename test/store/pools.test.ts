@@ -9,7 +9,7 @@ afterEach(() => store[Symbol.asyncDispose]())
 
 const sessions = (count: number) => Array.from({ length: count }, () => newSessionId())
 const present = (agent: string, nowMs = Date.now(), pool = 'coder', capacity = 1) =>
-  store.pools.present(pool, { agent, connection: `c-${agent}`, how: 'arrives' }, { capacity }, nowMs)
+  store.pools.present(pool, { agent, connection: `c-${agent}`, since: nowMs, how: 'arrives' }, { capacity }, nowMs)
 const claim = (agent: string, most: number) => store.pools.claim('coder', agent, `c-${agent}`, most)
 const pend = (session: SessionId, since: number, sticky = '') =>
   store.pools.pend('coder', session, since, { agent: sticky, wait: sticky !== '' })
@@ -113,11 +113,12 @@ test('who needs no agent any more stands in no line', async () => {
 })
 
 test('an agent that has come again by a newer connection gets nothing by the older one', async () => {
-  const here = (connection: string, how: 'arrives' | 'stays') =>
-    store.pools.present('coder', { agent: 'one', connection, how }, { capacity: 1 }, Date.now())
-  await here('old', 'arrives')
-  await here('new', 'arrives')
-  await here('old', 'stays')
+  const here = (connection: string, since: number, how: 'arrives' | 'stays') =>
+    store.pools.present('coder', { agent: 'one', connection, since, how }, { capacity: 1 }, Date.now())
+  await here('old', 2, 'arrives')
+  await here('new', 3, 'arrives')
+  await here('old', 2, 'stays')
+  await here('oldest', 1, 'arrives') // its welcome took longer
   const session = newSessionId()
   await pend(session, 1)
   expect(await store.pools.claim('coder', 'one', 'old', 1)).toEqual([])
@@ -199,7 +200,7 @@ test('an agent that has come by a newer connection stays here when its old one g
   const gone = store.pools.absent('coder', 'one', 'c-one')
   const came = store.pools.present(
     'coder',
-    { agent: 'one', connection: 'c-newer', how: 'arrives' },
+    { agent: 'one', connection: 'c-newer', since: Date.now() + 1, how: 'arrives' },
     { capacity: 1 },
     Date.now(),
   )
@@ -209,4 +210,13 @@ test('an agent that has come by a newer connection stays here when its old one g
   expect(await store.pools.agentCount('coder', Date.now())).toBe(1)
   expect(await store.pools.absent('coder', 'one', 'c-one')).toBe(false)
   expect(await store.pools.agentCount('coder', Date.now())).toBe(1)
+})
+
+test('who wakes the holder of a session hears whether any replica that holds it is alive', async () => {
+  const session = newSessionId()
+  expect(await store.sessions.wake(session)).toBe(0)
+  const held = await store.bus.listen(store.keys.wake(session), { message: () => {}, look: () => {} })
+  await eventually(async () => (await store.sessions.wake(session)) === 1)
+  held[Symbol.dispose]()
+  await eventually(async () => (await store.sessions.wake(session)) === 0)
 })

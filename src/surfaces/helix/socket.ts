@@ -176,13 +176,13 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
     return session === undefined ? known : [...new Set([session, ...known])]
   }
 
-  /** What an older connection had received goes into the log before this one takes over. */
+  /** What an older connection had received goes into the log before this one takes over, unless it died with its replica. */
   async function handedOver(sessions: SessionId[], agent: string): Promise<void> {
     const end = Date.now() + HAND_OVER_MS
     for (const session of sessions)
       while (Date.now() < end) {
         const holder = await store.leases.holder(session)
-        if (!holder?.connected || holder.agent !== agent) break
+        if (!holder?.connected || holder.agent !== agent || (await store.sessions.wake(session)) === 0) break
         await sleep(20)
       }
   }
