@@ -221,7 +221,7 @@ test('unknown kids make the gateway ask the issuer at most once per pause', asyn
 
 test('keys that are known count while the issuer is away, for a time; of others nothing can be said', async () => {
   await using issuer = await startIssuer()
-  const { of, logged } = verifier(issuer, { maxAge: 100 })
+  const { of, logged } = verifier(issuer, { maxAge: 100, cooldown: 0 })
   const known = await issuer.token()
   expect(await of(known)).toBe('ann')
   await issuer.rotate('k2')
