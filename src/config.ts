@@ -335,7 +335,7 @@ export const SETTINGS = {
     default: '15000',
     unit: 'ms',
     meaning:
-      'How long a lease lives without renewal (renewed three times as often): bounds a loss of replica and agent together.',
+      'How long a lease lives without renewal (renewed three times as often): bounds, with AGENT_GRACE_MS, a loss of replica and agent together.',
     schema: ms(300),
   }),
   AGENT_GRACE_MS: setting({

@@ -20,6 +20,8 @@ export interface Facts {
   lease: StoredLease | undefined
   /** Whether the lease's replica beats. */
   replicaLives: boolean
+  /** The agent whose lease ran out although nobody gave it up, and until when it may come back. */
+  missed: { agent: string; until: number } | undefined
   place: { line: 'own' | 'pool'; position: number; waiting: number } | undefined
   /** Agents of its pool that are here, and their free places. */
   agents: number
@@ -72,7 +74,7 @@ export function diagnose(facts: Facts): Diagnosis {
 }
 
 function why(facts: Facts): string {
-  const { now, turn, current, queued, queuePlace, lease, lookAt, last, sweepEveryMs } = facts
+  const { now, turn, current, queued, queuePlace, lease, missed, lookAt, last, sweepEveryMs } = facts
   const unwatched = lookAt !== undefined && lookAt < now - LATE_PERIODS * sweepEveryMs
   const sweep = unwatched ? ` No sweep has looked at it for ${span(now - lookAt)}: see \`throughline doctor\`.` : ''
   if (isTerminal(turn.status)) {
@@ -81,6 +83,8 @@ function why(facts: Facts): string {
   }
   if (turn.status === 'queued')
     return `It is ${queuePlace || '?'} of ${queued} that wait behind the turn in flight of its session, ${current || 'none'}.${sweep}`
+  if (!lease && missed && now < missed.until)
+    return `The lease of agent ${missed.agent} ran out: its replica hangs, or is gone with its machine. The agent has ${span(missed.until - now)} more to come back to another.${sweep}`
   if (!lease) return `${withoutAgent(facts)}${sweep}`
   const holder = `agent ${lease.agent}`
   if (!lease.connected)

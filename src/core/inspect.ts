@@ -267,6 +267,7 @@ async function examine(parts: Parts, turn: TurnSummary) {
     queued: queue.length,
     queuePlace: queue.indexOf(turn.id) + 1,
     replicaLives: replica !== undefined,
+    missed: stored?.missedAt ? { agent: stored.agent, until: stored.missedAt + settings.agentGraceMs } : undefined,
     agents: agents.length,
     excuse: await excuseOf(parts, turn, policy.toolLimitMs, policy.agentSilentMs),
     sweepEveryMs: settings.sweepEveryMs,

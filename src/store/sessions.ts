@@ -21,6 +21,8 @@ export interface StoredSession {
   epoch: number
   /** The agent that had the session last. */
   agent: string
+  /** When it was first seen that its lease had run out although nobody gave it up; 0 where that is not so. */
+  missedAt: number
   waitingInteractionId: InteractionId | ''
   lastRequestId: string
   requestStartedAt: number
@@ -304,6 +306,7 @@ function toSession(id: SessionId, hash: Record<string, string>): StoredSession {
     turns: Number(hash['turns'] ?? 0),
     epoch: Number(hash['epoch'] ?? 0),
     agent: hash['agent'] ?? '',
+    missedAt: Number(hash['missedAt'] ?? 0),
     waitingInteractionId: (hash['waitingInteractionId'] ?? '') as InteractionId | '',
     lastRequestId: hash['lastRequestId'] ?? '',
     requestStartedAt: Number(hash['requestStartedAt'] ?? 0),

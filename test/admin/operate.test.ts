@@ -63,6 +63,25 @@ test('sessions and turns of all owners are seen, and where each turn hangs', asy
   expect((await admin.interactions.list({ status: 'completed', pool: 'other', limit: 10 })).rows).toEqual([])
 })
 
+test('of a turn whose replica was killed it is said for how long its agent may come back', async () => {
+  const env = { AGENT_GRACE_MS: '60000' }
+  await using net = await startNetwork({ replicas: 2, processes: true, env: { ...FAST, ...env } })
+  await using admin = await adminOf(net, env)
+  const { interaction } = await post(net.url(1), { pool: 'coder' }, 'hello')
+  const anna = await net.rawAgent({ pool: 'coder', agent: 'anna', replica: 0 })
+  const { request } = await anna.turn()
+  anna.send(request, 1, text('half'))
+  await anna.acked(request, 1)
+  await net.replicas[0]!.kill9()
+  await eventually(
+    async () => {
+      const { why } = (await admin.interactions.show(interaction)) as { why: string }
+      expect(why).toMatch(/^The lease of agent anna ran out: .* The agent has [0-9]+ s more to come back to another/)
+    },
+    { limitMs: 15_000 },
+  )
+})
+
 test('a turn past its deadline is stuck, when nobody sweeps', async () => {
   await using net = await startNetwork({ env: FAST })
   await using admin = await adminOf(net, { AGENT_WAIT_MS: '1' }) // as this operator judges it
