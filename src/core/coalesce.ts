@@ -33,19 +33,18 @@ export function coalesced(what: string, work: () => Promise<void>, observe: Obse
   }
 }
 
-/** Does it, again and again with back-off while Redis is away, until `ended()`. */
+/** Does it, again and again with back-off while Redis is away, until `ended()`. `away` hears of the first failure. */
 export async function persistently<T>(
-  what: string,
   work: () => Promise<T>,
-  observe: Observe,
   ended: () => boolean,
+  away: (err: unknown) => void = () => {},
 ): Promise<T> {
   for (let failures = 0; ;) {
     try {
       return await work()
     } catch (err) {
       if (!isUnavailable(err) || ended()) throw err
-      if (failures++ === 0) observe.outage(what, err)
+      if (failures++ === 0) away(err)
       await pause(backOff(failures))
     }
   }

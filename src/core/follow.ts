@@ -6,8 +6,7 @@ import { isTerminal } from '../protocol/interaction.js'
 import { place, type Cursor } from '../protocol/sequence.js'
 import type { Message } from '../store/bus.js'
 import { PAGE, type LiveBatch } from '../store/log.js'
-import { isUnavailable } from '../store/redis.js'
-import { backOff, pause } from './coalesce.js'
+import { persistently } from './coalesce.js'
 import type { Followed } from './core.js'
 import type { Parts } from './parts.js'
 import { foldLog } from './seal.js'
@@ -192,18 +191,11 @@ class Live implements Disposable {
 }
 
 /** Tries again while Redis is away, for at most LIVE_OUTAGE_MS. */
-export async function persist<T>(
+export function persist<T>(
   { settings }: Pick<Parts, 'settings'>,
   signal: AbortSignal,
   work: () => Promise<T>,
 ): Promise<T> {
   const giveUpAt = Date.now() + settings.liveOutageMs
-  for (let failures = 0; ;) {
-    try {
-      return await work()
-    } catch (err) {
-      if (!isUnavailable(err) || signal.aborted || Date.now() > giveUpAt) throw err
-      await pause(backOff(++failures))
-    }
-  }
+  return persistently(work, () => signal.aborted || Date.now() > giveUpAt)
 }

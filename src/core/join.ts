@@ -1,5 +1,6 @@
 import type { Hello } from '../protocol/agent-wire.js'
 import { interactionOf, type RequestId, type SessionId } from '../protocol/ids.js'
+import { isTerminal } from '../protocol/interaction.js'
 import type { AttachAnswer } from '../store/leases.js'
 import { pullsFor, type PoolWatch } from './claim.js'
 import { drop, hold } from './deliver.js'
@@ -57,8 +58,8 @@ export async function join(
       if (held) ended.push({ session, request: held.request })
       return answer
     }
-    const { epoch, pool, request, after } = answer
-    const going = request !== '' && (request === held?.request || !link.confirms) && !isOver(answer.status)
+    const { epoch, pool, request, status, after } = answer
+    const going = request !== '' && (request === held?.request || !link.confirms) && !(status && isTerminal(status))
     leases.push({ session, epoch, pool, ...(going && { resumed: { request, after } }) })
     if (going) {
       await store.durability.events(request, after) // "from here on" is an acknowledgement
@@ -75,7 +76,7 @@ export async function join(
   /** A turn that has ended takes its session along no more: what that has next may be another's, or have no place here. */
   async function goOn(held: Hello['holding'][number]): Promise<void> {
     const turn = await store.turns.head(interactionOf(held.request))
-    if (turn && isOver(turn.status)) return void ended.push({ session: held.session, request: held.request })
+    if (turn && isTerminal(turn.status)) return void ended.push({ session: held.session, request: held.request })
     known.add(held.session)
     await take(held.session, held)
   }
@@ -113,8 +114,6 @@ export async function join(
   }
   return { station, resumed, ended, open }
 }
-
-const isOver = (status: string): boolean => status === 'completed' || status === 'failed' || status === 'cancelled'
 
 /**
  * An agent connection is gone. Its sessions stay leased for the grace period, in which the agent may come back and go

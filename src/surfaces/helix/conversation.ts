@@ -55,7 +55,10 @@ interface Begun {
   /** `agent`: a person wrote to the agent directly. */
   origin: 'client' | 'agent'
   input: string
-  /** Of a turn that the agent began: the request that its words carry, '' where that is not known. */
+  /**
+   * The delivery under whose request the answer began: a second answer to the same prompt is none. Of a turn that the agent
+   * began: the request that its words carry, which is that of an earlier prompt. '' where that is not known.
+   */
   speaker: string
   /** Of a turn that the agent began: the number of the person's message, before which nothing of its answer stands. */
   after: number
@@ -68,11 +71,6 @@ interface Turn extends Begun {
   answer: Answer
   /** Taken for a replay, though it came under this turn's own request. Its answer after all, if there is no other. */
   doubtful: Message[]
-  /**
-   * The delivery under whose request the answer began: a second answer to the same prompt is none. Of a turn that the agent
-   * began: the request that its words carry, which is that of an earlier prompt, as far as known.
-   */
-  speaker: string
   /** The earlier delivery under which the agent has the prompt, '' when it was sent under this request. */
   askedAs: string
   ended: boolean

@@ -257,7 +257,12 @@ export class HelixLink implements AgentLink {
 
   /** While Redis is away what the agent said waits: it will not say it again. */
   #persistently<T>(work: () => Promise<T>): Promise<T> {
-    return persistently('helix frame', work, this.#parts.observe, () => this.station.closed)
+    const { observe } = this.#parts
+    return persistently(
+      work,
+      () => this.station.closed,
+      (err) => observe.outage('helix frame', err),
+    )
   }
 
   /** A conversation that a person opened at the agent and has now written in; before that it is a draft, and no session. */

@@ -47,8 +47,6 @@ export interface Outcome {
   typed: Run[]
 }
 
-/** After so long on one connection a prompt that the agent did not get has been sent again, ms; with some for the load. */
-export const REACHED_MS = 3000 + 500 + 1000
 interface LogLine {
   time: string | number
   by: string
@@ -56,6 +54,11 @@ interface LogLine {
   request?: string
 }
 
+/** The replicas' settings, ms. */
+const QUIET_MS = 3000
+const READY_MS = 500
+/** After so long on one connection a prompt that the agent did not get has been sent again, ms; with some for the load. */
+export const REACHED_MS = QUIET_MS + READY_MS + 1000
 const PATIENT = { limitMs: 120_000, everyMs: 200 }
 /** Longest pause between a replica's coming back and the next one's going; it differs. */
 const PAUSE_MS = 2500
@@ -64,17 +67,13 @@ const PAUSE_MS = 2500
  * Plays the story in `sessions` sessions, each with an agent of its own, over three replicas of which one after the other,
  * at random, is disturbed and comes back.
  */
-export async function zedTrial(
-  sessions: number,
-  disturb: (victim: Replica) => Promise<unknown>,
-  env: Record<string, string> = {},
-): Promise<Outcome> {
+export async function zedTrial(sessions: number, disturb: (victim: Replica) => Promise<unknown>): Promise<Outcome> {
   await using net = await startNetwork({
     replicas: 3,
     processes: true,
     env: {
-      HELIX_QUIET_MS: '3000',
-      HELIX_READY_MS: '500',
+      HELIX_QUIET_MS: String(QUIET_MS),
+      HELIX_READY_MS: String(READY_MS),
       HELIX_BOUNCE_MS: '100',
       AGENT_SILENT_MS: '9000',
       TOOL_LIMIT_MS: '16000', // a tool call whose end was lost looks like one that runs
@@ -82,7 +81,6 @@ export async function zedTrial(
       AGENT_GRACE_MS: '8000',
       SWEEP_EVERY_MS: '500',
       LEASE_TTL_MS: '3000',
-      ...env,
     },
   })
   const trial = new Trial(net)

@@ -1,5 +1,5 @@
 import { eventually } from '../../support/eventually.js'
-import { begun, crossed, prompts } from './scenes.js'
+import { begun, crossed, prompts, typed, types } from './scenes.js'
 import { tell } from './story.js'
 
 test('a prompt that crossed a person’s words and waits at the agent is not sent again: its answer is heard under its first request', async () => {
@@ -34,13 +34,13 @@ test('an error of the prompt that stepped back is not that of a person’s words
   const { zed, first } = await begun(story)
   const queued = await story.post('queued')
   const { request_id: sent } = await zed.command('chat_message', 1)
-  zed.say('message_added', { acp_thread_id: 'T', message_id: '3', role: 'user', content: 'typed', request_id: first })
-  const typed = await eventually(async () => (await story.turns()).find((turn) => turn.origin === 'agent') ?? false)
+  types(zed, '3', 'typed', first)
+  const { id: answered } = await typed(story, 'typed')
   zed.cut() // and with it the whole answer to what was typed
   await zed.closed
   const back = await story.connect()
   back.say('chat_response_error', { request_id: sent, error: 'exploded' })
-  expect((await story.become(typed.id, 'failed')).error?.code).toBe('agent_output_lost')
+  expect((await story.become(answered, 'failed')).error?.code).toBe('agent_output_lost')
   expect((await story.become(queued, 'failed')).error).toEqual({ code: 'agent_error', message: 'exploded' })
 })
 
@@ -54,49 +54,43 @@ test('a person’s words end the turn before them whose own end was lost, and ha
   zed.cut() // and with it the end of that turn
   await zed.closed
   const back = await story.connect()
-  back.say('message_added', {
-    acp_thread_id: 'T',
-    message_id: '4',
-    role: 'user',
-    content: 'typed',
-    request_id: request,
-  })
+  types(back, '4', 'typed', request)
   back.text('T', '5', 'to what was typed', request)
   back.completed('T', request)
   expect((await story.become(id, 'completed')).text).toBe('the answer')
-  const typed = await eventually(async () => (await story.turns()).find((turn) => turn.origin === 'agent') ?? false)
-  expect((await story.become(typed.id, 'completed')).text).toBe('to what was typed')
+  const { id: answered } = await typed(story, 'typed')
+  expect((await story.become(answered, 'completed')).text).toBe('to what was typed')
 })
 
 test('the end of the bounced prompt, or of an older one, does not end what a person typed', async () => {
   await using story = await tell()
-  const { zed, first, queued, sent, typed } = await crossed(story)
+  const { zed, first, queued, sent, typed: crossing } = await crossed(story)
   zed.completed('T', sent) // bounced, in the middle of the typed turn
   zed.text('T', '4', 'to what was typed', first)
   zed.completed('T', first)
-  expect((await story.become(typed, 'completed')).text).toBe('to what was typed')
+  expect((await story.become(crossing, 'completed')).text).toBe('to what was typed')
   const { request_id: again } = await zed.command('chat_message', 2)
   zed.text('T', '6', 'to what was queued', again)
   zed.completed('T', again)
   expect((await story.become(queued, 'completed')).text).toBe('to what was queued')
 
-  zed.say('message_added', { acp_thread_id: 'T', message_id: '7', role: 'user', content: 'more', request_id: again })
+  types(zed, '7', 'more', again)
   zed.text('T', '8', 'to', again)
   zed.completed('T', first) // told once more
   zed.text('T', '8', 'to that too', again)
   zed.completed('T', again)
-  const later = await eventually(async () => (await story.turns()).find((turn) => turn.input === 'more') ?? false)
+  const later = await typed(story, 'more')
   expect((await story.become(later.id, 'completed')).text).toBe('to that too')
 })
 
 test('a cancel of what a person typed names the request that its words carry: the agent knows no other', async () => {
   await using story = await tell()
   const { zed, first } = await begun(story)
-  zed.say('message_added', { acp_thread_id: 'T', message_id: '3', role: 'user', content: 'typed', request_id: first })
+  types(zed, '3', 'typed', first)
   zed.text('T', '4', 'to what was', first)
-  const typed = await eventually(async () => (await story.turns()).find((turn) => turn.origin === 'agent') ?? false)
-  await story.become(typed.id, 'streaming')
-  await fetch(`${story.net.url(0)}/api/v1/interactions/${typed.id}/cancel`, { method: 'POST' })
+  const { id: answered } = await typed(story, 'typed')
+  await story.become(answered, 'streaming')
+  await fetch(`${story.net.url(0)}/api/v1/interactions/${answered}/cancel`, { method: 'POST' })
   expect((await zed.command('cancel_current_turn'))['request_id']).toBe(first)
 })
 
@@ -151,7 +145,7 @@ test('a thread whose making did not reach the log, since a replica was killed, i
   await zed.closed
   expect(await story.net.redis.hdel(`${story.net.prefix}{${story.session}}:session`, 'thread')).toBe(1) // as the kill would leave it
   const back = await story.connect()
-  back.say('message_added', { acp_thread_id: 'T', message_id: '3', role: 'user', content: 'typed', request_id: '' })
+  types(back, '3', 'typed', '')
   back.text('T', '4', 'the answer')
   back.completed('T')
   await eventually(async () => (await story.turns()).find(({ origin }) => origin === 'agent')?.status === 'completed')
