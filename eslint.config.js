@@ -37,6 +37,11 @@ const zones = rooms.map((room) => {
     message: `${room} may import ${allowed.join(', ') || 'nothing of ours'}; see "Rooms and arrows" in docs/architecture.md.`,
   }
 })
+zones.push({
+  target: './src/cli',
+  from: './src/cli/serve.ts',
+  message: 'serve.ts loads the whole gateway, for which no other command should wait.',
+})
 
 const ENV = [{ object: 'process', property: 'env', message: 'Only config.ts reads the environment.' }]
 const EXIT = ['exit', 'exitCode'].map((property) => ({

@@ -3,7 +3,7 @@ import { runBridge } from '../bridge/bridge.js'
 import type { PermissionPolicy } from '../bridge/policy.js'
 import { CannotRun } from '../bridge/worker.js'
 import { AgentRefused } from '../sdk/agent.js'
-import { EXIT_CONFIG } from './serve.js'
+import { EXIT_CONFIG } from './exit-codes.js'
 import { version } from './version.js'
 
 export interface AgentOptions {

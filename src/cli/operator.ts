@@ -1,7 +1,7 @@
 import { openAdmin, RedisRequired, type Admin, type AuditEntry } from '../admin.js'
 import { ConfigError, readConfig } from '../config.js'
 import { ThroughlineError } from '../protocol/errors.js'
-import { EXIT_CONFIG } from './serve.js'
+import { EXIT_CONFIG } from './exit-codes.js'
 import { version } from './version.js'
 
 /** It was refused, or what it names is not there, or Redis cannot be reached. */

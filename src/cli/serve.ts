@@ -1,10 +1,8 @@
 import { ConfigError, readConfig, secretsIn } from '../config.js'
 import { RedisRequired, startGateway } from '../gateway.js'
 import { createLogger } from '../observe/logger.js'
+import { EXIT_CONFIG } from './exit-codes.js'
 import { version } from './version.js'
-
-/** sysexits.h EX_CONFIG: the set-up is wrong, trying again will not help. */
-export const EXIT_CONFIG = 78
 
 /**
  * One production replica, configured by environment variables alone. Runs until `stop` aborts or an operator asks it

@@ -1,7 +1,7 @@
 import { tokens, type TokenUse } from '../auth/token.js'
 import { ConfigError, readConfig } from '../config.js'
 import { isSessionId } from '../protocol/ids.js'
-import { EXIT_CONFIG } from './serve.js'
+import { EXIT_CONFIG } from './exit-codes.js'
 
 /** `throughline token`: prints one token. Gives the exit code: 78 without a secret, 64 for what is no session id. */
 export async function printToken(session: string, use: TokenUse, ttlMs: number): Promise<number> {

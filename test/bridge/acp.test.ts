@@ -4,8 +4,8 @@ import OpenAI from 'openai'
 import { outputText } from '../../src/protocol/fold.js'
 import { api, post, watch } from '../support/client.js'
 import { eventually } from '../support/eventually.js'
-import { startNetwork } from '../support/network.js'
-import { answered, ask, EXAMPLE, folder, startBridge } from './bridge.js'
+import { startNetwork, type Network } from '../support/network.js'
+import { answered, ask, EXAMPLE, folder, startBridge, type Bridge } from './bridge.js'
 
 test('what an agent says, thinks, plans and does becomes entries; a second turn goes to the same ACP session', async () => {
   await using net = await startNetwork()
@@ -48,22 +48,59 @@ test('what an agent says, thinks, plans and does becomes entries; a second turn 
   expect(bridge.log()).toContain('[agent] scripted agent')
 })
 
-test('the trace of a turn is handed on to the agent in _meta; without one there is none', async () => {
-  await using net = await startNetwork()
-  startBridge(net)
-  const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
-  const headers = { traceparent, tracestate: 'a=1' }
-  const traced = await post(net.url(0), { pool: 'coder' }, 'meta', {}, headers)
-  expect(JSON.parse(await answered(watch(net.url(0), traced.interaction)))).toEqual(headers)
-  expect(await answered((await ask(net, 'meta')).seen)).toBe('null')
-})
+describe('one bridge, turn after turn', () => {
+  let net: Network
+  let bridge: Bridge
+  beforeAll(async () => {
+    net = await startNetwork()
+    bridge = startBridge(net)
+    await bridge.joined()
+  })
+  afterAll(() => net[Symbol.asyncDispose]())
 
-test.each(['max_tokens', 'max_turn_requests', 'refusal'] as const)('stop reason %s is passed on', async (reason) => {
-  await using net = await startNetwork()
-  startBridge(net)
-  const { seen } = await ask(net, `say x; stop ${reason}`)
-  await answered(seen)
-  expect(seen.turn.stopReason).toBe(reason)
+  test('the trace of a turn is handed on to the agent in _meta; without one there is none', async () => {
+    const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+    const headers = { traceparent, tracestate: 'a=1' }
+    const traced = await post(net.url(0), { pool: 'coder' }, 'meta', {}, headers)
+    expect(JSON.parse(await answered(watch(net.url(0), traced.interaction)))).toEqual(headers)
+    expect(await answered((await ask(net, 'meta')).seen)).toBe('null')
+  })
+
+  test.each(['max_tokens', 'max_turn_requests', 'refusal'] as const)('stop reason %s is passed on', async (reason) => {
+    const { seen } = await ask(net, `say x; stop ${reason}`)
+    await answered(seen)
+    expect(seen.turn.stopReason).toBe(reason)
+  })
+
+  test('a cancel ends the prompt; what the agent still says is not shown, and not in the next turn either', async () => {
+    const first = await ask(net, 'slow 1000')
+    await eventually(() => outputText(first.seen.turn).includes('word-3'), { limitMs: 20_000 })
+    await api(net.url(0), `/interactions/${first.interaction}/cancel`, {})
+    await first.seen.done
+    expect(first.seen.turn.status).toBe('cancelled')
+    const second = await ask(net, 'say fresh', first.session)
+    expect(await answered(second.seen)).toBe('fresh')
+    expect(outputText(first.seen.turn)).not.toContain('late')
+  })
+
+  test('ten thousand updates in one go arrive in order and once', async () => {
+    const { seen } = await ask(net, 'flood 10000')
+    expect(await answered(seen)).toBe(Array.from({ length: 10_000 }, (_, i) => `${i + 1},`).join(''))
+  })
+
+  test('rubbish on stdout is nothing; stderr goes to the log of the bridge, without its colours', async () => {
+    const { seen } = await ask(net, 'garbage; stderr \u001b[31mred\u001b[0m line; say fine')
+    expect(await answered(seen)).toBe('fine')
+    await eventually(() => expect(bridge.log()).toMatch(/info \[agent] red line\n/))
+  })
+
+  test('a turn that is cancelled while it asks frees the agent', async () => {
+    const { seen, interaction, session } = await ask(net, 'ask Delete it?')
+    await eventually(() => seen.turn.permissions?.length === 1, { limitMs: 20_000 })
+    await api(net.url(0), `/interactions/${interaction}/cancel`, {})
+    const next = await ask(net, 'say next', session)
+    expect(await answered(next.seen)).toBe('next')
+  })
 })
 
 test('an agent that cancels by itself, that fails, or that wants a login, fails the turn and says why', async () => {
@@ -85,19 +122,6 @@ test('an agent that cancels by itself, that fails, or that wants a login, fails 
   })
 })
 
-test('a cancel ends the prompt; what the agent still says is not shown, and not in the next turn either', async () => {
-  await using net = await startNetwork()
-  startBridge(net)
-  const first = await ask(net, 'slow 1000')
-  await eventually(() => outputText(first.seen.turn).includes('word-3'), { limitMs: 20_000 })
-  await api(net.url(0), `/interactions/${first.interaction}/cancel`, {})
-  await first.seen.done
-  expect(first.seen.turn.status).toBe('cancelled')
-  const second = await ask(net, 'say fresh', first.session)
-  expect(await answered(second.seen)).toBe('fresh')
-  expect(outputText(first.seen.turn)).not.toContain('late')
-})
-
 test('an agent that does not stop when it is cancelled loses its session; the next turn begins a new one', async () => {
   await using net = await startNetwork()
   startBridge(net)
@@ -108,21 +132,6 @@ test('an agent that does not stop when it is cancelled loses its session; the ne
   const second = await ask(net, 'history', first.session)
   expect(await answered(second.seen)).toBe('[]')
 }, 90_000)
-
-test('ten thousand updates in one go arrive in order and once', async () => {
-  await using net = await startNetwork()
-  startBridge(net)
-  const { seen } = await ask(net, 'flood 10000')
-  expect(await answered(seen)).toBe(Array.from({ length: 10_000 }, (_, i) => `${i + 1},`).join(''))
-})
-
-test('rubbish on stdout is nothing; stderr goes to the log of the bridge, without its colours', async () => {
-  await using net = await startNetwork()
-  const bridge = startBridge(net)
-  const { seen } = await ask(net, 'garbage; stderr \u001b[31mred\u001b[0m line; say fine')
-  expect(await answered(seen)).toBe('fine')
-  await eventually(() => expect(bridge.log()).toMatch(/info \[agent] red line\n/))
-})
 
 describe('permissions', () => {
   test.each([
@@ -154,16 +163,6 @@ describe('permissions', () => {
     const { seen } = await ask(net, 'ask Delete it?')
     expect(await answered(seen)).toContain('outcome selected never')
     expect(seen.turn.permissions).toMatchObject([{ status: 'settled', option: 'never', by: 'timeout' }])
-  })
-
-  test('a turn that is cancelled while it asks frees the agent', async () => {
-    await using net = await startNetwork()
-    startBridge(net)
-    const { seen, interaction, session } = await ask(net, 'ask Delete it?')
-    await eventually(() => seen.turn.permissions?.length === 1, { limitMs: 20_000 })
-    await api(net.url(0), `/interactions/${interaction}/cancel`, {})
-    const next = await ask(net, 'say next', session)
-    expect(await answered(next.seen)).toBe('next')
   })
 })
 

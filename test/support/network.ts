@@ -180,8 +180,10 @@ async function processReplica(
         if (running.exitCode !== null) throw new Error(`replica ${id} ended: ${JSON.stringify(logs.at(-1))}`)
         return isWell(opsUrl)
       },
-      { limitMs: 60_000 }, // many start at once on a busy machine
-    )
+      { limitMs: 45_000 }, // many start at once on a busy machine; less than a test has, so that it is heard of
+    ).catch((err: unknown) => {
+      throw new Error(`replica ${id} did not get well; its last word: ${JSON.stringify(logs.at(-1))}`, { cause: err })
+    })
   }
   async function end(signal: NodeJS.Signals): Promise<number | null> {
     if (child.exitCode === null && child.signalCode === null) child.kill(signal)
@@ -204,7 +206,11 @@ async function processReplica(
   }
 }
 
-const isWell = async (opsUrl: string): Promise<boolean> => (await (await fetch(`${opsUrl}/readyz`)).text()) === 'ok\n'
+/** An answer that does not come is no answer: a test that waits for it could not say what it waits for. */
+async function isWell(opsUrl: string): Promise<boolean> {
+  const answer = await fetch(`${opsUrl}/readyz`, { signal: AbortSignal.timeout(5_000) })
+  return (await answer.text()) === 'ok\n'
+}
 
 async function removeKeys(redis: Redis, prefix: string): Promise<void> {
   for (const pattern of [`${prefix}*`, `{${prefix}*`]) {

@@ -293,7 +293,8 @@ test('a response that is not to be stored can be cancelled while it runs', async
 describe('cancel and delete', () => {
   test('a cancel is seen by retrieve and by every stream, may be repeated, and comes too late after the end', async () => {
     await using net = await startNetwork({ replicas: 2 })
-    const agent = await net.rawAgent({ pool: 'coder' })
+    // it settles nothing: the place of the cancelled turn would be taken for 10 s
+    const agent = await net.rawAgent({ pool: 'coder', capacity: 2 })
     const client = clientOf(net)
     const stream = client.responses.stream({ model: 'coder', input: 'x' })
     const { request, interaction } = await agent.turn()
