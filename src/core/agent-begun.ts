@@ -98,7 +98,10 @@ export async function takeSession(parts: Parts, station: Station, session: Sessi
 const PAST_TURNS = 200
 
 /** An earlier turn of a session. */
-export interface PastTurn extends Pick<StoredInteraction, 'id' | 'origin' | 'status' | 'attempt' | 'agentRef'> {
+export interface PastTurn extends Pick<
+  StoredInteraction,
+  'id' | 'origin' | 'status' | 'attempt' | 'agentRef' | 'yielded'
+> {
   entries: readonly Entry[]
 }
 
@@ -110,9 +113,9 @@ export async function pastTurns(
 ): Promise<PastTurn[]> {
   const ids = (await store.sessions.interactions(session)).slice(-PAST_TURNS).filter((id) => id !== but)
   const past: PastTurn[] = []
-  for (const { id, origin, status, attempt, agentRef, output, tip } of await store.turns.readMany(ids)) {
+  for (const { id, origin, status, attempt, agentRef, yielded, output, tip } of await store.turns.readMany(ids)) {
     const entries = output ?? (tip > 0 ? (await foldLog(store.log, id)).entries : [])
-    past.push({ id, origin, status, attempt, agentRef, entries })
+    past.push({ id, origin, status, attempt, agentRef, yielded, entries })
   }
   return past
 }

@@ -21,6 +21,8 @@ export interface StoredInteraction {
   /** Of a turn that the agent began: how the agent refers to it, or ''. */
   agentRef: string
   request: RequestId | ''
+  /** The delivery under which its agent has it though it stepped back, the last one; '' when it never did. */
+  yielded: RequestId | ''
   attempt: number
   createdAt: number
   startedAt: number
@@ -46,7 +48,7 @@ export interface StoredInteraction {
 }
 
 /** An interaction without what was said in it. `sealed`: its result is kept and nothing is left to do. */
-export type TurnSummary = Omit<StoredInteraction, 'input' | 'output' | 'metadata' | 'agentRef'> & {
+export type TurnSummary = Omit<StoredInteraction, 'input' | 'output' | 'metadata' | 'agentRef' | 'yielded'> & {
   dispatchedAt: number
   sealed: boolean
 }
@@ -343,6 +345,7 @@ function toInteraction(id: InteractionId, hash: Record<string, string>): StoredI
     metadata: parsed<Record<string, string>>(hash['metadata']) ?? {},
     agentRef: hash['agentRef'] ?? '',
     request: (hash['request'] ?? '') as RequestId | '',
+    yielded: (hash['yielded'] ?? '') as RequestId | '',
     attempt: Number(hash['attempt'] ?? 0),
     createdAt: Number(hash['createdAt'] ?? 0),
     startedAt: Number(hash['startedAt'] ?? 0),

@@ -23,7 +23,7 @@ if ahead then queue_first(id) end
 record(id, { '{"type":"submitted","queued":' .. position(id) .. ',"origin":"agent"}' })
 if ahead then return { 'ok', position(id), '' } end
 if yields then
-  redis.call('HSET', key, 'status', 'queued', 'request', '')
+  redis.call('HSET', key, 'status', 'queued', 'request', '', 'yielded', get(key, 'request'))
   queue_first(current)
   record(current, { '{"type":"yielded"}' })
 end

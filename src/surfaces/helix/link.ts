@@ -9,12 +9,12 @@ import type { Parts } from '../../core/parts.js'
 import { foldLog } from '../../core/seal.js'
 import { WINDOW } from '../../core/writer.js'
 import type { CancelMessage, TurnMessage } from '../../protocol/agent-wire.js'
-import { interactionOf, isRequestId, requestOf, sessionOf, type RequestId, type SessionId } from '../../protocol/ids.js'
+import { interactionOf, isRequestId, sessionOf, type RequestId, type SessionId } from '../../protocol/ids.js'
 import { isTerminal } from '../../protocol/interaction.js'
 import { Conversation, MOST_RECENT } from './conversation.js'
 import { fateOf } from './fates.js'
 import { Past, type Known } from './past.js'
-import { refOf, typedOf } from './typed.js'
+import { refOf, typedOf, waitsAtTheAgent } from './typed.js'
 import { readFrame, type HelixEvent, type Message } from './wire.js'
 
 /** How a Helix agent is served. Times in ms. */
@@ -368,7 +368,7 @@ export class HelixLink implements AgentLink {
     for (const { entries } of turns) past.add(entries)
     for (const [entry, known] of Object.entries(overheard)) past.know(entry, JSON.parse(known) as Known)
     const asked = turns.filter(({ origin, attempt }) => origin === 'client' && attempt > 0)
-    const aside = asked.find(({ status }) => status === 'queued')
+    const aside = asked.find(waitsAtTheAgent)
     const unnamed = turns.filter(
       ({ origin, attempt, status }) => origin === 'agent' && attempt === 0 && !isTerminal(status),
     )
@@ -379,7 +379,7 @@ export class HelixLink implements AgentLink {
       agentName: stored.metadata['agent_name'] ?? this.#settings.agentName,
       recent: asked.slice(-MOST_RECENT).map(({ id }) => id),
       typed: unnamed.map(({ id, agentRef }) => typedOf(id, agentRef)),
-      aside: aside ? requestOf(aside.id, aside.attempt) : ('' as const),
+      aside: aside?.yielded ?? '',
     }
     const conversation = new Conversation(of, past, {
       window: WINDOW,

@@ -1,4 +1,5 @@
-import type { InteractionId } from '../../protocol/ids.js'
+import { attemptOf, type InteractionId, type RequestId } from '../../protocol/ids.js'
+import type { Status } from '../../protocol/interaction.js'
 
 /** A turn that a person has begun at the agent. */
 export interface Typed {
@@ -15,3 +16,10 @@ export function typedOf(interaction: InteractionId, agentRef: string): Typed {
   const [entry = '', request = ''] = agentRef.split(' ')
   return { interaction, request, entry: entry === '' ? NaN : Number(entry) }
 }
+
+/**
+ * Whether a prompt stepped back for what a person typed, and this connection is the first to have it since, or has it next:
+ * the agent has it from before.
+ */
+export const waitsAtTheAgent = (turn: { status: Status; attempt: number; yielded: RequestId | '' }): boolean =>
+  turn.yielded !== '' && ['queued', 'waiting'].includes(turn.status) && turn.attempt <= attemptOf(turn.yielded) + 1

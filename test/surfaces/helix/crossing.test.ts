@@ -224,3 +224,25 @@ test('a connection whose welcome took longer does not take the session back from
   expect((await story.become(id, 'completed')).text).toBe('half of it, and the rest')
   expect((await story.become(next, 'completed')).text).toBe('the next answer')
 })
+
+test.each(['before', 'after'])(
+  'a prompt that stepped back is not sent again at once, though what was typed ended while no connection was there; answered %s a while',
+  async (when) => {
+    await using story = await tell({ env: { HELIX_QUIET_MS: when === 'before' ? '10000' : '300' } })
+    const { zed, queued, sent, typed } = await crossed(story)
+    await story.become(typed, 'streaming')
+    zed.cut()
+    await zed.closed
+    await fetch(`${story.net.url(0)}/api/v1/interactions/${typed}/cancel`, { method: 'POST' })
+    await story.become(queued, 'waiting') // its turn has come, and nobody is there to have it
+    const back = await story.connect()
+    if (when === 'after')
+      await back.command('chat_message') // silence: it may never have come, or was bounced
+    else back.text('T', '6', 'to what was queued', sent)
+    const request = back.of('chat_message')[0]?.['request_id'] ?? sent
+    back.text('T', '6', 'to what was queued', request)
+    back.completed('T', request)
+    expect((await story.become(queued, 'completed')).text).toBe('to what was queued')
+    expect(prompts(back)).toEqual(when === 'before' ? [] : ['queued'])
+  },
+)
