@@ -31,8 +31,11 @@ export const Usage = z.object({
 })
 export type Usage = z.infer<typeof Usage>
 
-/** Why an agent stopped; `max_tokens`, `max_turn_requests` and `refusal` are ACP's words. */
-export const StopReason = z.enum(['end_turn', 'max_tokens', 'max_turn_requests', 'refusal'])
+/**
+ * Why an agent stopped; `max_tokens`, `max_turn_requests` and `refusal` are ACP's words. `unconfirmed`: it is done, but as the
+ * protocol of the agent has no acknowledgements, and a connection broke, words of the answer may be missing or another turn's.
+ */
+export const StopReason = z.enum(['end_turn', 'max_tokens', 'max_turn_requests', 'refusal', 'unconfirmed'])
 export type StopReason = z.infer<typeof StopReason>
 
 /** What choosing an option of a permission means; ACP's words. */

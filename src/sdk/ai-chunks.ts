@@ -31,6 +31,7 @@ const FINISH = {
   max_tokens: 'length',
   max_turn_requests: 'other',
   refusal: 'content-filter',
+  unconfirmed: 'other',
 } as const satisfies Record<StopReason, string>
 
 /**

@@ -24,6 +24,12 @@ export class Answer {
     return [...this.#entries.values()]
   }
 
+  /** Whether the entries stand in the order of their numbers. */
+  get ordered(): boolean {
+    const numbers = [...this.#entries.keys()].map(Number)
+    return numbers.every((number, k) => k === 0 || number > numbers[k - 1]!)
+  }
+
   has(id: string): boolean {
     return this.#entries.has(id)
   }

@@ -73,6 +73,10 @@ interface Turn extends Begun {
   doubtful: Message[]
   /** The earlier delivery under which the agent has the prompt, '' when it was sent under this request. */
   askedAs: string
+  /** Its answer may have begun on an earlier connection, and of what that one heard last, something may be lost. */
+  doubted: boolean
+  /** Has words that came under the request of another turn: they may be that one's, late. */
+  foreign: boolean
   ended: boolean
 }
 
@@ -199,7 +203,7 @@ export class Conversation {
     this.#named()
     if (aside?.interaction !== interaction || aside.bounced)
       return this.#outlet.whenReady(() => void this.#prompt(request, thread))
-    this.#turn!.askedAs = aside.request
+    Object.assign(this.#turn!, { askedAs: aside.request, doubted: true })
     setTimeout(() => this.#promptAnew(request), this.#outlet.quietMs).unref()
   }
 
@@ -291,6 +295,7 @@ export class Conversation {
       return this.#overheard(said)
     }
     if (!turn || turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
+    if (this.#begins(turn, said.id)) turn.doubted = false
     if (!turn.answer.has(said.id)) {
       if (this.#past.holds(said)) {
         if (said.request === turn.request && turn.doubtful.length < MOST_DOUBTFUL) turn.doubtful.push(said)
@@ -299,6 +304,7 @@ export class Conversation {
       if (this.#past.continues(said) || Number(said.id) < turn.after) return this.#overheard(said)
     }
     if (turn.origin === 'agent') turn.speaker = said.request
+    else if (isRequestId(said.request) && !this.#names(turn, said.request)) turn.foreign = true
     else if (turn.speaker === '' && this.#names(turn, said.request)) turn.speaker = this.#lastSent = said.request
     this.#say(...turn.answer.update(said))
   }
@@ -308,12 +314,16 @@ export class Conversation {
     const turn = await this.#current(request)
     if (!turn || turn.answer.has(entry) || !(this.#isAfter(entry) || this.#isOfAside(turn, request))) return turn
     if (turn.answer.empty) this.#end({ type: 'failed', code: 'agent_output_lost', message: LOST })
-    else this.#end({ type: 'completed', reason: 'end_turn' }) // lost with a connection
+    else this.#complete(turn) // its end was lost with a connection
     return this.#current(request)
   }
 
   /** Of what a person typed after the turn that runs. An agent numbers its entries in order. */
   #isAfter = (entry: string): boolean => entry !== '' && Number(entry) > (this.#expected[0]?.entry ?? NaN)
+
+  /** The first entry of its answer. Where an entry is skipped before it, as of a prompt that was bounced, that is not seen. */
+  #begins = ({ after }: Turn, entry: string): boolean =>
+    entry !== '' && Number(entry) <= (Number.isNaN(after) ? this.#past.last + 2 : after + 1)
 
   /** Of the prompt that stepped back: the words of what a person typed carry one request, that of its first message. */
   #isOfAside = ({ origin, speaker, resumed }: Turn, request: string): boolean =>
@@ -353,6 +363,7 @@ export class Conversation {
     const content = how === 'chunk' ? before + text : text
     const said = { type: 'message', thread: '', id: 'response', byUser: false, content, request } as const
     if (content !== '') await this.message(said)
+    if (how === 'whole' && this.#turn) this.#turn.doubted = false
   }
 
   async completed({ request, usage }: Extract<HelixEvent, { type: 'completed' }>): Promise<void> {
@@ -382,7 +393,7 @@ export class Conversation {
         return this.#outlet.dropped('older', request)
       }
     }
-    this.#end(...(usage ? [{ type: 'usage' as const, usage }] : []), { type: 'completed', reason: 'end_turn' })
+    this.#complete(turn, ...(usage ? [{ type: 'usage' as const, usage }] : []))
   }
 
   /** What a person typed is ended under the request of its words; where they are not known, under that of a recent prompt. */
@@ -428,7 +439,7 @@ export class Conversation {
     if (cancelling?.open.delete(request) && (!noop || cancelling.open.size === 0)) cancelling.confirm()
     const turn = this.#turn
     if (!this.#asked.delete(request) || !turn || turn.ended || (noop && this.#asked.size > 0)) return
-    if (noop && !turn.answer.empty) return this.#end({ type: 'completed', reason: 'end_turn' })
+    if (noop && !turn.answer.empty) return this.#complete(turn)
     this.#end({ type: 'failed', code: 'agent_silent', message: 'The agent said nothing until the deadline.' })
   }
 
@@ -476,7 +487,8 @@ export class Conversation {
     if (this.#turn) this.#forget(this.#turn)
     this.#asked.clear()
     const answer = new Answer(has)
-    this.#turn = { ...turn, outbox: new Outbox(after), answer, doubtful: [], askedAs: '', ended: false }
+    const unsaid = { doubtful: [], askedAs: '', doubted: turn.resumed, foreign: false, ended: false }
+    this.#turn = { ...turn, outbox: new Outbox(after), answer, ...unsaid }
     if (turn.origin === 'client') this.#prompted = { request: turn.request, input: turn.input.trim(), answer }
   }
 
@@ -565,6 +577,12 @@ export class Conversation {
     this.#bounces = { interaction: turn.interaction, count }
     this.#turn = null
     this.#outlet.giveBack(turn.request, Math.min(this.#outlet.bounceMs * 2 ** (count - 1), MOST_BOUNCE_MS))
+  }
+
+  /** A Helix agent tells every entry again before its end, in order: whoever hears the first of them misses none. */
+  #complete({ doubted, foreign, resumed, answer }: Turn, ...events: AgentEvent[]): void {
+    const reason = doubted || foreign || (resumed && !answer.ordered) ? 'unconfirmed' : 'end_turn'
+    this.#end(...events, { type: 'completed', reason })
   }
 
   #end(...events: AgentEvent[]): void {

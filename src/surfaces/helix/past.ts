@@ -44,6 +44,11 @@ export class Past {
     }
   }
 
+  /** The number of the entry that was learned last, -1 for none. */
+  get last(): number {
+    return Number([...this.#known.keys()].at(-1) ?? -1)
+  }
+
   /** An entry of a turn that is over, as it is told now: it may be told again as it grows. */
   overhear(id: string, known: Known): void {
     const of = this.#known.get(id)

@@ -96,7 +96,9 @@ export const InteractionReply = z
     text: z.string().meta({ description: '`output` as plain text.' }),
     permissions: z.array(PermissionReply),
     usage: TokenUsage.nullable(),
-    stopReason: StopReason.nullable(),
+    stopReason: StopReason.nullable().meta({
+      description: '`unconfirmed`: words of the answer may be missing, or not its own.',
+    }),
     error: Failure.nullable(),
     tip: count.meta({ description: 'Number of the last event in the log; a cursor to follow on from.' }),
   })

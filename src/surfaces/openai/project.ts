@@ -12,6 +12,7 @@ export const FINISH: Record<StopReason, Finish> = {
   max_tokens: 'length',
   max_turn_requests: 'length',
   refusal: 'content_filter',
+  unconfirmed: 'length', // of their words the one for an answer that may go on
 }
 
 /** Tokens in the words of Chat Completions. */

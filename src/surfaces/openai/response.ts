@@ -28,6 +28,7 @@ const REASON: Record<StopReason, string | null> = {
   max_tokens: 'max_output_tokens',
   max_turn_requests: 'max_output_tokens',
   refusal: 'content_filter',
+  unconfirmed: 'unconfirmed',
 }
 
 /** `in_progress` from the first delivery on, as the stream says it. */

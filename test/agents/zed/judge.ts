@@ -11,7 +11,7 @@ export interface Verdict {
   exact: number
   /** Ended without completing, as it must, with the beginning of what the agent holds. */
   brokenOff: number
-  /** Lacks words that were on their way to a replica when it was killed. */
+  /** Lacks words that were on their way to a replica when it was killed; one that completed is `unconfirmed`. */
   cut: number
   /** Whole, but an entry whose first telling was lost that way stands where it was told next, after a later one. */
   reordered: number
@@ -19,6 +19,9 @@ export interface Verdict {
   withLate: number
   /** Ended otherwise than it must, since the agent's end was on its way to a replica when it was killed. */
   otherEnd: number
+  /** Completed as `unconfirmed`: the gateway says that words may be missing. How many of these have all. */
+  unconfirmed: number
+  unconfirmedWhole: number
   /** Failed since no connection lived long enough for its prompt to be sent again before the deadline. */
   unreached: number
   /** Turns whose prompt reached the agent again since the connection was lost before it had said a word. */
@@ -39,6 +42,8 @@ export function judge({ told, typed }: Pick<Outcome, 'told' | 'typed'>): Verdict
     reordered: 0,
     withLate: 0,
     otherEnd: 0,
+    unconfirmed: 0,
+    unconfirmedWhole: 0,
     unreached: 0,
     promptsAgain: [],
     deviating: [],
@@ -85,22 +90,32 @@ function judgeTurn(verdict: Verdict, it: Told): void {
     else if (runs.length === 0 && it.connections.every(([from, to]) => to - from < REACHED_MS)) verdict.unreached++
     else wrong('ended otherwise', it.connections, requests, runs.map(brief), it.logged)
   }
-  if (runs.some((run) => same(run, turn.output))) return void verdict.exact++
+  const whole = runs.some((run) => same(run, turn.output))
+  const unconfirmed = turn.stopReason === 'unconfirmed'
+  if (unconfirmed) verdict.unconfirmed++
+  if (unconfirmed && whole) verdict.unconfirmedWhole++
+  if (whole) return void verdict.exact++
   for (const entry of late) {
     const of = it.conversation.filter((run) => !runs.includes(run) && holds(run, entry))
     if (!of.some((run) => run.inDoubt.size > 0)) wrong('words of another turn', short(entry), of.map(brief))
   }
+  const unsaid = turn.status === 'completed' && !unconfirmed
   const deviates = () => verdict.deviating.push(`${turn.input} ${turn.status}: ${turn.output.map(short).join(' ')}`)
   if (late.length > 0) {
+    if (unsaid) wrong('words of another turn, and not said so', turn.output.map(short), it.logged)
     verdict.withLate++
     deviates()
   }
   if (runs.some((run) => same(run, own))) return void verdict.exact++
-  if (runs.some((run) => run.wasInDoubt && same(run, inOrder(own)))) return void verdict.reordered++
+  if (runs.some((run) => run.wasInDoubt && same(run, inOrder(own)))) {
+    if (unsaid) wrong('in another order, and not said so', turn.output.map(short))
+    return void verdict.reordered++
+  }
   if (turn.status !== 'completed' && (own.length === 0 || runs.some((run) => begins(run, own))))
     return void verdict.brokenOff++
   if (doubted(runs) && own.every((entry) => runs.some((run) => holds(run, entry)))) {
     if (late.length === 0) deviates()
+    if (unsaid) wrong('lacks words, and not said so', turn.output.map(short), runs.map(brief), it.logged)
     return void verdict.cut++
   }
   if (own.length === 0 && late.length > 0 && doubted(it.conversation)) return // asked, the agent had nothing to add

@@ -15,6 +15,7 @@ export interface Turn {
   origin: string
   input: string
   error: { code: string } | null
+  stopReason: string | null
   output: Entry[]
   /** ms of the epoch. */
   startedAt: number

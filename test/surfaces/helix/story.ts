@@ -22,6 +22,7 @@ export interface Shown {
   input: string
   attempt: number
   output: { id: string; kind: string; text: string; name?: string; status?: string }[]
+  stopReason: string | null
   error: { code: string; message: string } | null
 }
 

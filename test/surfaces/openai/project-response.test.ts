@@ -162,6 +162,7 @@ describe('a log as the events of the Responses API', () => {
     ['max_tokens', 'max_output_tokens'],
     ['max_turn_requests', 'max_output_tokens'],
     ['refusal', 'content_filter'],
+    ['unconfirmed', 'unconfirmed'],
   ] as const)('an agent that stopped for %s leaves an incomplete response', (reason, said) => {
     const frames = project(log(say('half'), { type: 'completed', reason }))
     expect(frames.at(-1)!.event).toBe('response.incomplete')

@@ -66,6 +66,7 @@ describe('a log as Chat Completions chunks', () => {
     ['max_tokens', 'length'],
     ['max_turn_requests', 'length'],
     ['refusal', 'content_filter'],
+    ['unconfirmed', 'length'],
   ] as const)('an agent that stops for %s finishes with %s', (reason, finish) => {
     expect(project(log(say('x'), { type: 'completed', reason })).at(-1)!.choices[0]!.finish_reason).toBe(finish)
   })

@@ -1,0 +1,111 @@
+import { begun, typed as turnOf, types } from './scenes.js'
+import { tell, type Story } from './story.js'
+
+/** A turn whose first two entries were heard, in part, before the agent's connection broke. */
+async function broken(story: Story) {
+  const { zed } = await begun(story)
+  const id = await story.post('go on')
+  const { request_id: request } = await zed.command('chat_message', 1)
+  zed.text('T', '3', 'One', request)
+  await story.become(id, 'streaming')
+  zed.cut()
+  await zed.closed
+  return { id, request, back: await story.connect(story.net.replicas.length - 1) }
+}
+
+test('an end that comes alone after a connection broke completes the turn, which says that words may be missing', async () => {
+  await using story = await tell()
+  const { id, request, back } = await broken(story)
+  back.completed('T', request) // the words before it died with the connection
+  expect(await story.become(id, 'completed')).toMatchObject({ text: 'One', stopReason: 'unconfirmed' })
+})
+
+test('a replica is killed with an agent’s last words: OpenAI’s clients see an incomplete response', async () => {
+  await using story = await tell({ replicas: 2, processes: true })
+  const { zed } = await begun(story)
+  const id = await story.post('go on', {}, 1)
+  const { request_id: request } = await zed.command('chat_message', 1)
+  zed.text('T', '3', 'One', request)
+  await story.become(id, 'streaming')
+  await story.net.replicas[0]!.kill9()
+  const back = await story.connect(1)
+  back.completed('T', request)
+  expect((await story.become(id, 'completed')).stopReason).toBe('unconfirmed')
+  const body: unknown = await (await fetch(`${story.net.url(1)}/v1/responses/${id.replace('int_', 'resp_')}`)).json()
+  expect(body).toMatchObject({ status: 'incomplete', incomplete_details: { reason: 'unconfirmed' } })
+})
+
+test('where the agent tells its answer again from the first entry on, nothing is in doubt', async () => {
+  await using story = await tell()
+  const { id, request, back } = await broken(story)
+  back.text('T', '3', 'One two', request)
+  back.text('T', '4', 'Three', request)
+  back.completed('T', request)
+  expect(await story.become(id, 'completed')).toMatchObject({ text: 'One two\n\nThree', stopReason: 'end_turn' })
+})
+
+test('where it is heard from a later entry on, what stood before that may be missing', async () => {
+  await using story = await tell()
+  const { id, request, back } = await broken(story)
+  back.text('T', '4', 'Three', request)
+  back.completed('T', request)
+  expect(await story.become(id, 'completed')).toMatchObject({ text: 'One\n\nThree', stopReason: 'unconfirmed' })
+})
+
+test('an entry that was lost and comes after a later one stands in another place than at the agent: in doubt', async () => {
+  await using story = await tell()
+  const { zed } = await begun(story)
+  const id = await story.post('go on')
+  const { request_id: request } = await zed.command('chat_message', 1)
+  zed.text('T', '4', 'Three', request) // the telling of entry 3 is lost
+  await story.become(id, 'streaming')
+  zed.cut()
+  await zed.closed
+  const back = await story.connect()
+  for (const [entry, text] of Object.entries({ '3': 'One two', '4': 'Three' })) back.text('T', entry, text, request)
+  back.completed('T', request)
+  expect(await story.become(id, 'completed')).toMatchObject({ text: 'Three\n\nOne two', stopReason: 'unconfirmed' })
+})
+
+test('an agent that is asked at the deadline and had finished may have said more than was heard, if its connection broke', async () => {
+  await using story = await tell({ env: { AGENT_SILENT_MS: '1000' } })
+  const { id, request, back } = await broken(story)
+  await back.command('cancel_current_turn')
+  back.say('turn_cancelled', { request_id: request, status: 'noop' })
+  expect(await story.become(id, 'completed')).toMatchObject({ text: 'One', stopReason: 'unconfirmed' })
+})
+
+test('of what a person typed the first entry is the one after the message', async () => {
+  await using story = await tell()
+  const { zed, first } = await begun(story)
+  types(zed, '5', 'typed', first)
+  zed.text('T', '6', 'to what', first)
+  const { id } = await turnOf(story, 'typed')
+  await story.become(id, 'streaming')
+  zed.cut()
+  await zed.closed
+  const back = await story.connect()
+  back.text('T', '6', 'to what was typed', first)
+  back.completed('T', first)
+  expect(await story.become(id, 'completed')).toMatchObject({ text: 'to what was typed', stopReason: 'end_turn' })
+})
+
+test('an agent of 2025 that tells its whole answer at the end leaves no doubt, one that tells it in pieces does', async () => {
+  await using story = await tell()
+  let zed = (await begun(story)).zed
+  for (const [n, type, stopReason] of [
+    [1, 'chat_response', 'end_turn'],
+    [0, 'chat_response_chunk', 'unconfirmed'],
+  ] as const) {
+    const id = await story.post('go on')
+    const { request_id } = await zed.command('chat_message', n)
+    zed.say('chat_response_chunk', { request_id, content: 'All ' })
+    await story.become(id, 'streaming')
+    zed.cut()
+    await zed.closed
+    zed = await story.connect()
+    zed.say(type, { request_id, content: type === 'chat_response' ? 'All of it' : 'of it' })
+    zed.say('chat_response_done', { request_id })
+    expect(await story.become(id, 'completed')).toMatchObject({ text: 'All of it', stopReason })
+  }
+})
