@@ -1,5 +1,6 @@
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer, type AddressInfo } from 'node:net'
+import { createServer, type Server } from 'node:net'
 
 import { SetUpError } from './set-up-error.js'
 
@@ -9,10 +10,25 @@ export async function freePort(): Promise<number> {
   return port!
 }
 
+/** Below the ports that Linux and macOS give to outgoing connections: one of those could take a port before it is listened on. */
+const RANGE = { from: 15_000, to: 32_000 }
+
 /** Several different free ports: all are held open until the last is found, so none comes twice. */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(Array.from({ length: count }, () => listen(0)))
-  const ports = servers.map((server) => (server.address() as AddressInfo).port)
+  const servers: Server[] = []
+  const ports: number[] = []
+  const start = randomInt(RANGE.from, RANGE.to) // two programs that look at the same time do so in different places
+  for (let tried = 0; ports.length < count; tried++) {
+    if (tried === RANGE.to - RANGE.from)
+      throw new SetUpError(`No free port from ${RANGE.from} to ${RANGE.to} on loopback.`)
+    const port = RANGE.from + ((start + tried) % (RANGE.to - RANGE.from))
+    const server = await listen(port).catch((err: NodeJS.ErrnoException) => {
+      if (err.code !== 'EADDRINUSE') throw err
+    })
+    if (!server) continue
+    servers.push(server)
+    ports.push(port)
+  }
   await Promise.all(servers.map(closed))
   return ports
 }

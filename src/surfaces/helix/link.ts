@@ -365,8 +365,8 @@ export class HelixLink implements AgentLink {
       pastTurns(this.#parts, session, current),
       store.overheard.read(session),
     ])
-    for (const { entries } of turns) past.add(entries)
     for (const [entry, known] of Object.entries(overheard)) past.know(entry, JSON.parse(known) as Known)
+    for (const { entries } of turns) past.add(entries) // last, for `past.last`
     const asked = turns.filter(({ origin, attempt }) => origin === 'client' && attempt > 0)
     const aside = asked.find(waitsAtTheAgent)
     const unnamed = turns.filter(

@@ -44,7 +44,7 @@ export class Past {
     }
   }
 
-  /** The number of the entry that was learned last, -1 for none. */
+  /** The number of the entry that was learned last, which is where the agent stands; -1 for none. */
   get last(): number {
     return Number([...this.#known.keys()].at(-1) ?? -1)
   }
