@@ -6,4 +6,5 @@ export default {
   testPathIgnorePatterns: ['/node_modules/'],
   testMatch: OUTSIDERS.map((path) => `<rootDir>/${path}`),
   testTimeout: 200_000,
+  maxWorkers: 2, // these programs compute
 }
