@@ -100,7 +100,7 @@ const PAST_TURNS = 200
 /** An earlier turn of a session. */
 export interface PastTurn extends Pick<
   StoredInteraction,
-  'id' | 'origin' | 'status' | 'attempt' | 'agentRef' | 'yielded'
+  'id' | 'origin' | 'status' | 'attempt' | 'endedAt' | 'agentRef' | 'yielded'
 > {
   entries: readonly Entry[]
 }
@@ -113,9 +113,8 @@ export async function pastTurns(
 ): Promise<PastTurn[]> {
   const ids = (await store.sessions.interactions(session)).slice(-PAST_TURNS).filter((id) => id !== but)
   const past: PastTurn[] = []
-  for (const { id, origin, status, attempt, agentRef, yielded, output, tip } of await store.turns.readMany(ids)) {
-    const entries = output ?? (tip > 0 ? (await foldLog(store.log, id)).entries : [])
-    past.push({ id, origin, status, attempt, agentRef, yielded, entries })
+  for (const { output, tip, ...turn } of await store.turns.readMany(ids)) {
+    past.push({ ...turn, entries: output ?? (tip > 0 ? (await foldLog(store.log, turn.id)).entries : []) })
   }
   return past
 }

@@ -1,5 +1,5 @@
 import type { WebSocket } from 'ws'
-import { beginTurn, branchSession, openTurns, pastTurns, takeSession } from '../../core/agent-begun.js'
+import { beginTurn, branchSession, openTurns, pastTurns, takeSession, type PastTurn } from '../../core/agent-begun.js'
 import { persistently } from '../../core/coalesce.js'
 import { fenced, giveBack } from '../../core/deliver.js'
 import type { AgentLink } from '../../core/link.js'
@@ -366,7 +366,7 @@ export class HelixLink implements AgentLink {
       store.overheard.read(session),
     ])
     for (const [entry, known] of Object.entries(overheard)) past.know(entry, JSON.parse(known) as Known)
-    for (const { entries } of turns) past.add(entries) // last, for `past.last`
+    for (const { entries } of turns.toSorted(byEnd)) past.add(entries) // last, for `past.last`
     const asked = turns.filter(({ origin, attempt }) => origin === 'client' && attempt > 0)
     const aside = asked.find(waitsAtTheAgent)
     const unnamed = turns.filter(
@@ -459,3 +459,6 @@ export class HelixLink implements AgentLink {
     else this.#socket.resume()
   }
 }
+
+/** The order in which the agent had them; those that are not over come last. */
+const byEnd = (a: PastTurn, b: PastTurn): number => (a.endedAt || Infinity) - (b.endedAt || Infinity)

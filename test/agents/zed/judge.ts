@@ -19,9 +19,9 @@ export interface Verdict {
   withLate: number
   /** Ended otherwise than it must, since the agent's end was on its way to a replica when it was killed. */
   otherEnd: number
-  /** Completed as `unconfirmed`: the gateway says that words may be missing. How many of these have all. */
+  /** Completed as `unconfirmed`: the gateway says that words may be missing. Those of them that are exact all the same. */
   unconfirmed: number
-  unconfirmedWhole: number
+  unconfirmedExact: string[]
   /** Failed since no connection lived long enough for its prompt to be sent again before the deadline. */
   unreached: number
   /** Turns whose prompt reached the agent again since the connection was lost before it had said a word. */
@@ -43,7 +43,7 @@ export function judge({ told, typed }: Pick<Outcome, 'told' | 'typed'>): Verdict
     withLate: 0,
     otherEnd: 0,
     unconfirmed: 0,
-    unconfirmedWhole: 0,
+    unconfirmedExact: [],
     unreached: 0,
     promptsAgain: [],
     deviating: [],
@@ -93,7 +93,7 @@ function judgeTurn(verdict: Verdict, it: Told): void {
   const whole = runs.some((run) => same(run, turn.output))
   const unconfirmed = turn.stopReason === 'unconfirmed'
   if (unconfirmed) verdict.unconfirmed++
-  if (unconfirmed && whole) verdict.unconfirmedWhole++
+  if (unconfirmed && whole) verdict.unconfirmedExact.push(turn.input)
   if (whole) return void verdict.exact++
   for (const entry of late) {
     const of = it.conversation.filter((run) => !runs.includes(run) && holds(run, entry))
