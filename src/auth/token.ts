@@ -6,7 +6,7 @@ export type TokenUse = 'agent' | 'stream'
 
 /** Signed, expiring tokens for one session each. */
 export interface Tokens {
-  /** A token of `ttlMs`; compact JWT, URL-safe. */
+  /** A token that is good for `ttlMs`, and up to a second more; compact JWT, URL-safe. */
   mint(use: TokenUse, session: SessionId, ttlMs: number): Promise<string>
   /** The session that the token opens for this use; undefined for one that is forged, expired or meant for another use. */
   verify(use: TokenUse, token: string): Promise<SessionId | undefined>
@@ -41,7 +41,7 @@ export function tokens(secrets: readonly string[]): Tokens | undefined {
         .setAudience(use)
         .setSubject(session)
         .setIssuedAt()
-        .setExpirationTime(new Date(Date.now() + ttlMs))
+        .setExpirationTime(Math.ceil((Date.now() + ttlMs) / 1000)) // whole seconds: never sooner than asked
         .sign(signing),
   }
 }

@@ -40,6 +40,7 @@ export async function* follow(
   let cursor = options.after === undefined ? START : parseCursor(options.after)
   if (!cursor) throw new GatewayError(400, 'invalid_cursor', `"${options.after}" is not a cursor.`)
   const patience = new Patience(options)
+  let refused = false
   for (;;) {
     const connection = new Connection(options)
     let pause: number | undefined // what the gateway asks for before we come again
@@ -50,6 +51,7 @@ export async function* follow(
       const path = `/interactions/${interaction}/events?${query.toString()}`
       const response = await connection.open(address, path, { headers: { accept: 'text/event-stream' } })
       if (response.status === 204) return // we have all of it
+      refused = false
       patience.heard()
       for await (const message of connection.messages(response, (ms) => (pause = ms))) {
         if (message.event === 'done') return
@@ -61,6 +63,11 @@ export async function* follow(
         yield update
       }
     } catch (thrown) {
+      const isStale = thrown instanceof GatewayError && thrown.status === 401 && typeof options.token === 'function'
+      if (isStale && !refused) {
+        refused = true // it may have run out on its way: a new one is worth one more try
+        continue
+      }
       if (!(thrown instanceof Passing)) throw thrown
       pause = thrown.afterMs
       cause = thrown.cause

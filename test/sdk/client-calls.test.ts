@@ -97,10 +97,11 @@ test('a session that is asked for twice under one key is made once', async () =>
 test('a stream token goes along as ?token=, asked for anew at every attempt, and no key with it', async () => {
   const asked: { token: string | null; authorization: string | undefined }[] = []
   const server = createServer((req, res) => {
-    const { searchParams } = new URL(req.url!, 'http://x')
-    asked.push({ token: searchParams.get('token'), authorization: req.headers.authorization })
+    const token = new URL(req.url!, 'http://x').searchParams.get('token')
+    asked.push({ token, authorization: req.headers.authorization })
+    if (token === 't/2') return void res.writeHead(401).end() // it ran out on its way
     res.writeHead(200, { 'content-type': 'text/event-stream' })
-    if (asked.length < 2) return void res.end('retry: 1\n\n')
+    if (asked.length < 3) return void res.end('retry: 1\n\n')
     res.end('event: done\ndata: {}\n\n')
   }).listen(0, '127.0.0.1')
   await eventually(() => server.listening)
@@ -112,7 +113,10 @@ test('a stream token goes along as ?token=, asked for anew at every attempt, and
     expect(asked).toEqual([
       { token: 't/1', authorization: undefined },
       { token: 't/2', authorization: undefined },
+      { token: 't/3', authorization: undefined },
     ])
+    await expect(all(follow(base, id, { token: () => 't/2' }))).rejects.toMatchObject({ status: 401 })
+    expect(asked).toHaveLength(5)
   } finally {
     server.close()
   }
