@@ -208,6 +208,8 @@ export class Turns {
       maxAttempts: number
       onAgentLoss: OnAgentLoss
       agent: string
+      /** Which run of the agent this is, '' when it does not say. */
+      process?: string
     },
   ): Promise<DispatchAnswer> {
     const [word, ...rest] = await this.#scripts.run('dispatch', session, [
@@ -217,6 +219,7 @@ export class Turns {
       args.onAgentLoss,
       args.agent,
       args.heard ?? '*',
+      args.process ?? '',
     ])
     const text = rest.map(String)
     switch (word) {

@@ -139,6 +139,7 @@ const dispatches = fc.tuple(anAgent, onLoss, seldom).map(([i, onAgentLoss, answe
         maxAttempts: MAX_ATTEMPTS,
         onAgentLoss,
         agent: agent.name,
+        process: agent.name,
       })
       if (answer.word === 'held') answer.answers.sort((a, b) => a.permission.localeCompare(b.permission))
       expect(answer).toMatchObject(dispatched(world, agent, onAgentLoss))
@@ -162,13 +163,23 @@ function dispatched(world: World, agent: ModelAgent, onAgentLoss: 'fail' | 'retr
     turn.request !== '' &&
     turn.request !== agent.heard &&
     turn.dispatchEpoch === agent.epoch
-  if (!repeated) {
+  const leftAside =
+    turn.status === 'waiting' &&
+    turn.request !== '' &&
+    turn.request !== turn.repeated &&
+    turn.agentTip === 0 &&
+    turn.dispatchedTo === agent.name &&
+    turn.dispatchEpoch !== agent.epoch
+  if (leftAside) {
+    turn.dispatchEpoch = agent.epoch
+    turn.repeated = turn.request
+  } else if (!repeated) {
     const failure = (code: string) => (world.end(turn, 'fail'), { word: 'ended', interaction: turn.id, code })
     if (turn.origin !== '' && (turn.origin !== agent.name || turn.attempt > 0)) return failure('agent_disconnected')
     if (turn.status === 'streaming' && onAgentLoss === 'fail') return failure('agent_disconnected')
     if (turn.attempt >= MAX_ATTEMPTS) return failure('attempts_exhausted')
     if (turn.status === 'streaming') world.reset(turn)
-    world.dispatch(turn, agent.epoch)
+    world.dispatch(turn, agent)
   }
   return {
     word: 'turn',

@@ -12,6 +12,10 @@ export interface ModelTurn {
   request: RequestId | ''
   /** Epoch of the lease under which it was dispatched last. */
   dispatchEpoch: number
+  /** The agent that it was dispatched to last, each of which is one run for ever. */
+  dispatchedTo: string
+  /** What was given again to a newer connection of that one. */
+  repeated: RequestId | ''
   /** The agent's last event of this request that was written. */
   agentTip: number
   /** Types of the log's events; what the agent said, in full. */
@@ -97,6 +101,8 @@ export class World {
       attempt: 0,
       request: '',
       dispatchEpoch: 0,
+      dispatchedTo: '',
+      repeated: '',
       agentTip: 0,
       log: ['submitted'],
       sealed: false,
@@ -144,11 +150,12 @@ export class World {
     return following
   }
 
-  dispatch(turn: ModelTurn, epoch: number): void {
+  dispatch(turn: ModelTurn, { epoch, name }: ModelAgent): void {
     this.become(turn, 'dispatch')
     turn.attempt++
     turn.request = requestOf(turn.id, turn.attempt)
     turn.dispatchEpoch = epoch
+    turn.dispatchedTo = name
     turn.agentTip = 0
     turn.asked.clear()
     turn.log.push('dispatched')

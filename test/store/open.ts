@@ -69,6 +69,7 @@ export interface TestStore extends Store, AsyncDisposable {
       maxAttempts?: number
       onAgentLoss?: 'fail' | 'retry'
       agent?: string
+      process?: string
     },
   ): Promise<DispatchAnswer>
   append(

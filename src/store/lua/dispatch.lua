@@ -1,7 +1,7 @@
 -- dispatch: what the holder of the lease must do now. Gives a turn a new request id when it has to be (re)delivered.
 -- ARGV  3 epoch · 4 request the agent has in hand, or '' · 5 most attempts · 6 agent lost after output: 'fail' | 'retry'
 --       7 agent, for the log · 8 last request the holder heard of in this epoch, or '' (then a call whose answer was lost
---       gives the same request again) · '*' not told
+--       gives the same request again) · '*' not told · 9 which run of the agent this is, or ''
 -- gives {'turn', interaction, request, attempt, thread, input, metadata, pool, tip, origin: 'client' | 'agent', when it was
 --       created, its trail: request id, traceparent, tracestate} deliver this
 --       {'held', interaction, request, agent's last event, '1' to ask the agent whether it is still at it, permission,
@@ -37,6 +37,13 @@ if ARGV[8] ~= '*' and request ~= '' and request ~= ARGV[8] and status == 'waitin
   and get(key, 'dispatchEpoch') == ARGV[3] then
   return turn(number(key, 'tip'))
 end
+-- The same run of its agent, over a newer connection, without it: it never had it, or left it aside while it was moving. Once
+-- that costs no attempt; more often would be a circle.
+if ARGV[9] ~= '' and get(key, 'process') == ARGV[9] and request ~= '' and request ~= get(key, 'repeated')
+  and status == 'waiting' and number(key, 'agentTip') == 0 and get(key, 'dispatchEpoch') ~= ARGV[3] then
+  redis.call('HSET', key, 'dispatchEpoch', ARGV[3], 'repeated', request)
+  return turn(number(key, 'tip'))
+end
 local origin = get(key, 'origin')
 if origin ~= '' and (origin ~= ARGV[7] or attempt > 0) then -- nobody else has it, and it cannot be sent
   fail(id, 'agent_disconnected', 'The agent that began this turn went away in the middle of it.')
@@ -58,7 +65,7 @@ end
 attempt = attempt + 1
 request = 'req_' .. string.sub(id, 5) .. '_' .. attempt
 redis.call('HSET', key, 'status', 'waiting', 'request', request, 'attempt', attempt, 'agentTip', 0,
-  'dispatchEpoch', ARGV[3], 'dispatchedAt', at, 'lastActivityAt', at)
+  'dispatchEpoch', ARGV[3], 'process', ARGV[9], 'dispatchedAt', at, 'lastActivityAt', at)
 redis.call('HDEL', key, 'permissions')
 redis.call('HSET', session, 'lastRequestId', request)
 return turn(record(id, {

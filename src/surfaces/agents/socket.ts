@@ -37,10 +37,11 @@ const NOTICES: Record<Parameters<AgentLink['close']>[0], NoticeMessage | null> =
 /** A Socket.IO connection as core sees an agent. */
 export function socketLink(
   socket: AgentSocket,
-  { agent, pool, since, realm }: Pick<AgentLink, 'agent' | 'pool' | 'since' | 'realm'>,
+  { agent, process, pool, since, realm }: Pick<AgentLink, 'agent' | 'pool' | 'since' | 'realm'> & { process: string },
 ): AgentLink {
   return {
     agent,
+    process,
     pool,
     since,
     realm,
