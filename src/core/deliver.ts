@@ -97,7 +97,7 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
     maxAttempts,
     onAgentLoss,
     agent: station.link.agent,
-    process: station.link.process ?? '',
+    run: station.link.run ?? '',
   })
   if ((answer.word === 'turn' || answer.word === 'idle') && it.request && it.writer?.busy) {
     // perhaps the agent's own end, whose answer was lost: the writer learns it, and must not be taken for a cancel

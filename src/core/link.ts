@@ -10,7 +10,7 @@ export interface AgentLink {
   readonly connection: string
   readonly transport: string
   /** Which run of the agent this is, where it says so: over another connection the same one knows what it has in hand. */
-  readonly process?: string
+  readonly run?: string
   /** When it came, ms of Redis time. */
   readonly since: number
   /** The pool the agent joined, or null when it serves named sessions only. */

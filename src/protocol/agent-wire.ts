@@ -36,9 +36,9 @@ export const Hello = z
       .string()
       .regex(/^[A-Za-z0-9._:-]{1,128}$/, 'an agent id is 1–128 letters, digits, dots, dashes, colons or underscores'),
     /** New with each start of the agent: the `holding` of one that has it is all that it has ever begun and not ended. */
-    process: z
+    run: z
       .string()
-      .regex(/^[A-Za-z0-9._:-]{1,128}$/, 'a process is 1–128 letters, digits, dots, dashes, colons or underscores')
+      .regex(/^[A-Za-z0-9._:-]{1,128}$/, 'a run is 1–128 letters, digits, dots, dashes, colons or underscores')
       .optional(),
     pool: PoolName.optional(),
     capacity: z.int().min(0).max(10_000).default(1),

@@ -326,7 +326,7 @@ function introductionOf(options: ServeOptions, urls: string[]): Hello {
   const { data, error } = Hello.safeParse({
     protocol: AGENT_PROTOCOL,
     agent: options.agent ?? `agent_${globalThis.crypto.randomUUID()}`,
-    process: globalThis.crypto.randomUUID(),
+    run: globalThis.crypto.randomUUID(),
     capacity: options.capacity,
     sessions: options.sessions,
     pool: options.pool,

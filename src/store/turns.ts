@@ -209,7 +209,7 @@ export class Turns {
       onAgentLoss: OnAgentLoss
       agent: string
       /** Which run of the agent this is, '' when it does not say. */
-      process?: string
+      run?: string
     },
   ): Promise<DispatchAnswer> {
     const [word, ...rest] = await this.#scripts.run('dispatch', session, [
@@ -219,7 +219,7 @@ export class Turns {
       args.onAgentLoss,
       args.agent,
       args.heard ?? '*',
-      args.process ?? '',
+      args.run ?? '',
     ])
     const text = rest.map(String)
     switch (word) {

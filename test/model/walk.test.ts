@@ -139,7 +139,7 @@ const dispatches = fc.tuple(anAgent, onLoss, seldom).map(([i, onAgentLoss, answe
         maxAttempts: MAX_ATTEMPTS,
         onAgentLoss,
         agent: agent.name,
-        process: agent.name,
+        run: agent.name,
       })
       if (answer.word === 'held') answer.answers.sort((a, b) => a.permission.localeCompare(b.permission))
       expect(answer).toMatchObject(dispatched(world, agent, onAgentLoss))

@@ -69,7 +69,7 @@ export interface TestStore extends Store, AsyncDisposable {
       maxAttempts?: number
       onAgentLoss?: 'fail' | 'retry'
       agent?: string
-      process?: string
+      run?: string
     },
   ): Promise<DispatchAnswer>
   append(

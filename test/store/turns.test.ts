@@ -98,8 +98,8 @@ describe('dispatch', () => {
   test('to a newer connection of the same run of its agent gives the same request again, once', async () => {
     const session = await store.session()
     const { id } = await store.submit(session)
-    const dispatch = async (process: string) =>
-      store.dispatch(session, await store.attach(session, 'one'), { heard: '', process })
+    const dispatch = async (run: string) =>
+      store.dispatch(session, await store.attach(session, 'one'), { heard: '', run })
     expect(await dispatch('p')).toMatchObject({ word: 'turn', attempt: 1 })
     expect(await dispatch('p')).toMatchObject({ word: 'turn', request: requestOf(id, 1), attempt: 1 })
     expect(await dispatch('p')).toMatchObject({ word: 'turn', attempt: 2 })
@@ -112,11 +112,11 @@ describe('dispatch', () => {
     const session = await store.session()
     const { id } = await store.submit(session)
     const epoch = await store.attach(session)
-    await store.dispatch(session, epoch, { process: 'p' })
+    await store.dispatch(session, epoch, { run: 'p' })
     await store.append(requestOf(id, 1), epoch, 1, [{ type: 'thread', thread: 't' }])
     const next = await store.attach(session)
-    expect(await store.dispatch(session, next, { process: 'p' })).toMatchObject({ word: 'turn', attempt: 2 })
-    expect(await store.dispatch(session, next, { process: 'p', heard: requestOf(id, 2) })).toMatchObject({ attempt: 3 })
+    expect(await store.dispatch(session, next, { run: 'p' })).toMatchObject({ word: 'turn', attempt: 2 })
+    expect(await store.dispatch(session, next, { run: 'p', heard: requestOf(id, 2) })).toMatchObject({ attempt: 3 })
   })
 
   test('of a turn whose first words are lost with its agent fails it, and the session goes on', async () => {

@@ -194,7 +194,7 @@ local function adopt(id, request, incarnation)
   if attempt <= number(key, 'attempt') then return false end
   redis.call('HSET', key, 'status', 'waiting', 'request', request, 'attempt', attempt, 'agentTip', 0,
     'dispatchedAt', at, 'lastActivityAt', at, 'incarnation', incarnation)
-  redis.call('HDEL', key, 'permissions', 'process') -- what the agent asks now, it says again
+  redis.call('HDEL', key, 'permissions', 'run') -- what the agent asks now, it says again
   redis.call('HSET', session, 'lastRequestId', request)
   local events = { cjson.encode({ type = 'dispatched', request = request, attempt = attempt, agent = get(session, 'agent') }) }
   if status == 'streaming' then

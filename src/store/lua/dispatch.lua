@@ -39,7 +39,7 @@ if ARGV[8] ~= '*' and request ~= '' and request ~= ARGV[8] and status == 'waitin
 end
 -- The same run of its agent, over a newer connection, without it: it never had it, or left it aside while it was moving. Once
 -- that costs no attempt; more often would be a circle.
-if ARGV[9] ~= '' and get(key, 'process') == ARGV[9] and request ~= '' and request ~= get(key, 'repeated')
+if ARGV[9] ~= '' and get(key, 'run') == ARGV[9] and request ~= '' and request ~= get(key, 'repeated')
   and status == 'waiting' and number(key, 'agentTip') == 0 and get(key, 'dispatchEpoch') ~= ARGV[3] then
   redis.call('HSET', key, 'dispatchEpoch', ARGV[3], 'repeated', request)
   return turn(number(key, 'tip'))
@@ -65,7 +65,7 @@ end
 attempt = attempt + 1
 request = 'req_' .. string.sub(id, 5) .. '_' .. attempt
 redis.call('HSET', key, 'status', 'waiting', 'request', request, 'attempt', attempt, 'agentTip', 0,
-  'dispatchEpoch', ARGV[3], 'process', ARGV[9], 'dispatchedAt', at, 'lastActivityAt', at)
+  'dispatchEpoch', ARGV[3], 'run', ARGV[9], 'dispatchedAt', at, 'lastActivityAt', at)
 redis.call('HDEL', key, 'permissions')
 redis.call('HSET', session, 'lastRequestId', request)
 return turn(record(id, {

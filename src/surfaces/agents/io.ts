@@ -157,7 +157,7 @@ export function agentsDoor(
 
     const link = socketLink(socket, {
       agent: hello.agent,
-      process: hello.process ?? '',
+      run: hello.run ?? '',
       pool: hello.pool ?? null,
       since: parts.clock.now(),
       realm: hello.pool === undefined ? realmOf(principal) : '',

@@ -37,11 +37,11 @@ const NOTICES: Record<Parameters<AgentLink['close']>[0], NoticeMessage | null> =
 /** A Socket.IO connection as core sees an agent. */
 export function socketLink(
   socket: AgentSocket,
-  { agent, process, pool, since, realm }: Pick<AgentLink, 'agent' | 'pool' | 'since' | 'realm'> & { process: string },
+  { agent, run, pool, since, realm }: Pick<AgentLink, 'agent' | 'pool' | 'since' | 'realm'> & { run: string },
 ): AgentLink {
   return {
     agent,
-    process,
+    run,
     pool,
     since,
     realm,
