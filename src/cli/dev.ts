@@ -1,5 +1,6 @@
 import { ConfigError, readConfig } from '../config.js'
 import { dev } from '../local/dev.js'
+import { EXIT_CONFIG } from './exit-codes.js'
 
 /** `throughline dev`: the environment's PORT, OPS_PORT and REDIS_URL, if set, hold here too. Gives the exit code. */
 export async function devCommand(options: { replicas: number; agent: boolean; mainPath: string }): Promise<number> {
@@ -16,6 +17,6 @@ export async function devCommand(options: { replicas: number; agent: boolean; ma
   } catch (err) {
     if (!(err instanceof ConfigError)) throw err
     console.error(err.message)
-    return 78
+    return EXIT_CONFIG
   }
 }

@@ -23,6 +23,9 @@ export const PoolName = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a pool name is 1–64 letters, digits, dots, dashes or underscores')
 
+/** What an agent may call itself. */
+export const AGENT_NAME = /^[A-Za-z0-9._:-]{1,128}$/
+
 /**
  * First message of a connection, and again after every reconnect (acknowledged with `Welcome` or `Refusal`).
  * With `pool` the agent takes any session of that pool, `capacity` at once; with `sessions` it serves just those, all at once.
@@ -32,14 +35,9 @@ export const Hello = z
   .object({
     protocol: z.literal(AGENT_PROTOCOL),
     /** Stable over reconnects of one agent. A second connection with the same id supersedes the first. */
-    agent: z
-      .string()
-      .regex(/^[A-Za-z0-9._:-]{1,128}$/, 'an agent id is 1–128 letters, digits, dots, dashes, colons or underscores'),
+    agent: z.string().regex(AGENT_NAME, 'an agent id is 1–128 letters, digits, dots, dashes, colons or underscores'),
     /** New with each start of the agent: the `holding` of one that has it is all that it has ever begun and not ended. */
-    run: z
-      .string()
-      .regex(/^[A-Za-z0-9._:-]{1,128}$/, 'a run is 1–128 letters, digits, dots, dashes, colons or underscores')
-      .optional(),
+    run: z.string().regex(AGENT_NAME, 'a run is 1–128 letters, digits, dots, dashes, colons or underscores').optional(),
     pool: PoolName.optional(),
     capacity: z.int().min(0).max(10_000).default(1),
     sessions: z.array(SessionIdText).max(1000).default([]),

@@ -295,7 +295,7 @@ export class Conversation {
       return this.#overheard(said)
     }
     if (!turn || turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
-    if (this.#begins(turn, said.id)) turn.doubted = false
+    if (turn.doubted && this.#begins(turn, said.id)) turn.doubted = false
     if (!turn.answer.has(said.id)) {
       if (this.#past.holds(said)) {
         if (said.request === turn.request && turn.doubtful.length < MOST_DOUBTFUL) turn.doubtful.push(said)

@@ -24,6 +24,7 @@ export class Past {
   /** The last words told of an entry whose turn was over, while they grow. */
   readonly #overheard = new Map<string, Known>()
   #count = 0
+  #last = '-1'
 
   /** A turn is over with these entries. */
   add(entries: readonly Entry[]): void {
@@ -37,6 +38,7 @@ export class Past {
     this.#count += of.length > REMEMBERED.perId ? 0 : 1
     this.#known.delete(id) // to the end of the line
     this.#known.set(id, of.slice(-REMEMBERED.perId))
+    this.#last = id
     for (const [oldest, of] of this.#known) {
       if (this.#count <= REMEMBERED.entries) return
       this.#known.delete(oldest)
@@ -46,7 +48,7 @@ export class Past {
 
   /** The number of the entry that was learned last, which is where the agent stands; -1 for none. */
   get last(): number {
-    return Number([...this.#known.keys()].at(-1) ?? -1)
+    return Number(this.#last)
   }
 
   /** An entry of a turn that is over, as it is told now: it may be told again as it grows. */

@@ -9,7 +9,7 @@ import type { AgentLink } from '../../core/link.js'
 import type { Links, Station } from '../../core/links.js'
 import { newName } from '../../core/mint.js'
 import type { Parts } from '../../core/parts.js'
-import { PoolName } from '../../protocol/agent-wire.js'
+import { AGENT_NAME, PoolName } from '../../protocol/agent-wire.js'
 import { ThroughlineError } from '../../protocol/errors.js'
 import { isSessionId, type RequestId, type SessionId } from '../../protocol/ids.js'
 import { refuseUpgrade, type TakeUpgrade } from '../http/upgrade.js'
@@ -100,7 +100,7 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
     if (!principal) return '401 Invalid token'
     const query = new URL(req.url!, 'http://x').searchParams
     const agent = query.get('session_id') || query.get('agent_id') || newName('external-agent')
-    if (!/^[A-Za-z0-9._:-]{1,128}$/.test(agent)) return '400 session_id is not 1 to 128 letters, digits or ._:-'
+    if (!AGENT_NAME.test(agent)) return '400 session_id is not 1 to 128 letters, digits or ._:-'
     if (isSessionId(agent)) {
       const stored = await store.sessions.read(agent)
       if (!mayServe(principal, agent, stored?.pool)) return '401 Invalid token'

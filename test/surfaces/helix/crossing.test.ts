@@ -1,5 +1,5 @@
 import { eventually } from '../../support/eventually.js'
-import { begun, crossed, prompts, typed, types } from './scenes.js'
+import { answering, begun, crossed, prompts, typed, types } from './scenes.js'
 import { tell } from './story.js'
 
 test('a prompt that crossed a person’s words and waits at the agent is not sent again: its answer is heard under its first request', async () => {
@@ -46,11 +46,7 @@ test('an error of the prompt that stepped back is not that of a person’s words
 
 test('a person’s words end the turn before them whose own end was lost, and have their own answer', async () => {
   await using story = await tell()
-  const { zed } = await begun(story)
-  const id = await story.post('go on')
-  const { request_id: request } = await zed.command('chat_message', 1)
-  zed.text('T', '3', 'the answer', request)
-  await story.become(id, 'streaming')
+  const { zed, running: id, request } = await answering(story)
   zed.cut() // and with it the end of that turn
   await zed.closed
   const back = await story.connect()

@@ -36,13 +36,19 @@ export async function crossed(story: Story) {
   return { zed, first, queued, sent, typed: (await typed(story, 'typed')).id }
 }
 
-/** A client's turn is being answered, and what a person typed meanwhile waits for its end. */
-export async function overlaid(story: Story) {
+/** A client's turn is being answered: these words of this entry were heard. The answer's first entry is 3. */
+export async function answering(story: Story, words = 'the answer', entry = '3') {
   const { zed } = await begun(story)
   const running = await story.post('go on')
   const { request_id: request } = await zed.command('chat_message', 1)
-  zed.text('T', '3', 'the answer', request)
+  zed.text('T', entry, words, request)
   await story.become(running, 'streaming')
+  return { zed, running, request }
+}
+
+/** A client's turn is being answered, and what a person typed meanwhile waits for its end. */
+export async function overlaid(story: Story) {
+  const { zed, running, request } = await answering(story)
   types(zed, '4', 'typed', request)
   return { zed, running, request, typed: (await typed(story, 'typed')).id }
 }

@@ -1,6 +1,6 @@
 import { eventually } from '../../support/eventually.js'
 import { startRedisServer } from '../../support/redis-server.js'
-import { begun, crossed, overlaid, prompts, typed, types } from './scenes.js'
+import { answering, begun, crossed, overlaid, prompts, typed, types } from './scenes.js'
 import { tell, type Story } from './story.js'
 
 /*
@@ -140,11 +140,7 @@ test('an error of a prompt that stepped back is told over a new connection too',
 
 test('an agent that was not there when its turn was cancelled is told as soon as it is heard at it', async () => {
   await using story = await tell()
-  const { zed } = await begun(story)
-  const id = await story.post('go on')
-  const { request_id: request } = await zed.command('chat_message', 1)
-  zed.text('T', '3', 'the', request)
-  await story.become(id, 'streaming')
+  const { zed, running: id, request } = await answering(story, 'the')
   zed.cut()
   await zed.closed
   await cancel(story, id)

@@ -1,16 +1,12 @@
-import { begun, typed as turnOf, types } from './scenes.js'
+import { answering, begun, typed as turnOf, types } from './scenes.js'
 import { tell, type Story } from './story.js'
 
-/** A turn whose first two entries were heard, in part, before the agent's connection broke. */
-async function broken(story: Story) {
-  const { zed } = await begun(story)
-  const id = await story.post('go on')
-  const { request_id: request } = await zed.command('chat_message', 1)
-  zed.text('T', '3', 'One', request)
-  await story.become(id, 'streaming')
+/** A turn of which something was heard before the agent's connection broke. */
+async function broken(story: Story, words = 'One', entry = '3') {
+  const { zed, running: id, request } = await answering(story, words, entry)
   zed.cut()
   await zed.closed
-  return { id, request, back: await story.connect(story.net.replicas.length - 1) }
+  return { id, request, back: await story.connect() }
 }
 
 test('an end that comes alone after a connection broke completes the turn, which says that words may be missing', async () => {
@@ -22,11 +18,7 @@ test('an end that comes alone after a connection broke completes the turn, which
 
 test('a replica is killed with an agent’s last words: OpenAI’s clients see an incomplete response', async () => {
   await using story = await tell({ replicas: 2, processes: true })
-  const { zed } = await begun(story)
-  const id = await story.post('go on', {}, 1)
-  const { request_id: request } = await zed.command('chat_message', 1)
-  zed.text('T', '3', 'One', request)
-  await story.become(id, 'streaming')
+  const { running: id, request } = await answering(story, 'One')
   await story.net.replicas[0]!.kill9()
   const back = await story.connect(1)
   back.completed('T', request)
@@ -54,14 +46,7 @@ test('where it is heard from a later entry on, what stood before that may be mis
 
 test('an entry that was lost and comes after a later one stands in another place than at the agent: in doubt', async () => {
   await using story = await tell()
-  const { zed } = await begun(story)
-  const id = await story.post('go on')
-  const { request_id: request } = await zed.command('chat_message', 1)
-  zed.text('T', '4', 'Three', request) // the telling of entry 3 is lost
-  await story.become(id, 'streaming')
-  zed.cut()
-  await zed.closed
-  const back = await story.connect()
+  const { id, request, back } = await broken(story, 'Three', '4') // the telling of entry 3 is lost
   for (const [entry, text] of Object.entries({ '3': 'One two', '4': 'Three' })) back.text('T', entry, text, request)
   back.completed('T', request)
   expect(await story.become(id, 'completed')).toMatchObject({ text: 'Three\n\nOne two', stopReason: 'unconfirmed' })
