@@ -24,6 +24,8 @@ export interface Replica {
   well(): Promise<boolean>
   /** SIGTERM; resolves with the exit code. In-process replicas drain and give 0. */
   drain(): Promise<number | null>
+  /** Resolves with the exit code when it has ended, by itself or otherwise; processes only. */
+  ended(): Promise<number | null>
   /** SIGKILL; processes only. */
   kill9(): Promise<void>
   /** SIGSTOP and SIGCONT; processes only. */
@@ -145,6 +147,7 @@ async function localReplica(id: string, env: Record<string, string>, stops: (() 
       await gateway.drain()
       return 0
     },
+    ended: unable,
     kill9: unable,
     freeze: unable,
     thaw: unable,
@@ -199,6 +202,7 @@ async function processReplica(
     logs,
     well: () => isWell(opsUrl),
     drain: () => end('SIGTERM'),
+    ended: () => gone,
     kill9: async () => void (await end('SIGKILL')),
     freeze: () => void child.kill('SIGSTOP'),
     thaw: () => void child.kill('SIGCONT'),
