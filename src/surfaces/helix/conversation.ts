@@ -3,20 +3,21 @@ import type { CancelMessage, TurnMessage } from '../../protocol/agent-wire.js'
 import type { AgentEvent } from '../../protocol/events.js'
 import type { Entry } from '../../protocol/fold.js'
 import {
-  attemptOf,
   interactionOf,
   isRequestId,
-  requestOf,
   sessionOf,
   type InteractionId,
   type RequestId,
   type SessionId,
 } from '../../protocol/ids.js'
-import { Outbox, type Window } from '../../protocol/outbox.js'
+import type { Window } from '../../protocol/outbox.js'
 import { Answer } from './answer.js'
+import { Cancels } from './cancels.js'
 import { Fates, type Fate } from './fates.js'
 import { brief, type Known, type Past } from './past.js'
+import { Turn, type Begun } from './turn.js'
 import type { Typed } from './typed.js'
+import { Waiting } from './waiting.js'
 import type { HelixCommand, HelixEvent, Message } from './wire.js'
 
 /** What a conversation asks of its connection. */
@@ -41,54 +42,8 @@ export interface Outlet {
   dropped(reason: 'replay' | 'late' | 'older', request: string): void
 }
 
-/** A prompt that stepped back for what a person typed. The agent has it, unless it bounced it: it waits there as well. */
-interface Aside {
-  interaction: InteractionId
-  request: string
-  bounced: boolean
-}
-
-/** A turn as the gateway knows it. */
-interface Begun {
-  request: RequestId
-  interaction: InteractionId
-  /** `agent`: a person wrote to the agent directly. */
-  origin: 'client' | 'agent'
-  input: string
-  /**
-   * The delivery under whose request the answer began: a second answer to the same prompt is none. Of a turn that the agent
-   * began: the request that its words carry, which is that of an earlier prompt. '' where that is not known.
-   */
-  speaker: string
-  /** Of a turn that the agent began: the number of the person's message, before which nothing of its answer stands. */
-  after: number
-  /** Begun on an earlier connection: whether the agent still has it is not known. */
-  resumed: boolean
-}
-
-interface Turn extends Begun {
-  outbox: Outbox
-  answer: Answer
-  /** Taken for a replay, though it came under this turn's own request. Its answer after all, if there is no other. */
-  doubtful: Message[]
-  /** The earlier delivery under which the agent has the prompt, '' when it was sent under this request. */
-  askedAs: string
-  /** Its answer may have begun on an earlier connection, and of what that one heard last, something may be lost. */
-  doubted: boolean
-  /** Has words that came under the request of another turn: they may be that one's, late. */
-  foreign: boolean
-  ended: boolean
-}
-
-/** How long a cancelled turn may take to stop before the next prompt is sent all the same, ms. */
-const CANCEL_MS = 3000
-/** How long what an agent says waits for its turn to be named, ms. */
-const NAMING_MS = 5000
 const MOST_BOUNCE_MS = 30_000
 const MOST_DOUBTFUL = 200
-const MOST_CANCELLED = 1000
-/** Deliveries of one prompt that the agent is asked about. */
-const MOST_DELIVERIES = 5
 /** How many prompts back the words of a person at the agent may be tagged. */
 export const MOST_RECENT = 2
 
@@ -107,27 +62,15 @@ export class Conversation {
   readonly #outlet: Outlet
   readonly #past: Past
   #turn: Turn | null = null
-  /** Turns that the agent has begun and that are not named yet, in order. */
-  #expected: Typed[]
-  /** Of those, the ones that an earlier connection heard of. */
-  readonly #inherited: ReadonlySet<InteractionId>
-  #named = (): void => {}
-  /** A cancel that the agent has not confirmed, by the deliveries of the turn. */
-  #cancelling: { open: Set<string>; done: Promise<unknown>; confirm: () => void } | null = null
-  /** Deliveries of a turn past its deadline of which the agent has not said yet whether it is at them. */
-  #asked = new Set<string>()
+  readonly #waiting: Waiting
+  readonly #cancels: Cancels
   #lastSent = ''
   #bounces = { interaction: '', count: 0 }
   /** The last prompt of a client. */
   #prompted = { request: '', input: '', answer: new Answer() }
   /** The clients' turns whose prompts the agent had last. */
   #recent: InteractionId[]
-  #aside: Aside | null
-  /** A prompt was sent although what is expected, or stepped back, was to go before it: a client may have ended that. */
-  #overdue = false
   readonly #fates: Fates
-  /** The requests that this connection has told the agent to stop. */
-  readonly #cancelled = new Set<string>()
   /** The agent has been heard of this conversation since it connected. */
   #heard = false
 
@@ -146,11 +89,11 @@ export class Conversation {
     past: Past,
     outlet: Outlet,
   ) {
-    const { aside, typed } = session
     this.#recent = session.recent
-    this.#expected = typed
-    this.#inherited = new Set(typed.map(({ interaction }) => interaction))
-    this.#aside = aside === '' ? null : { interaction: interactionOf(aside), request: aside, bounced: false }
+    this.#waiting = new Waiting(session.typed, session.aside, () => outlet.open())
+    this.#cancels = new Cancels((request) =>
+      outlet.send({ type: 'cancel_current_turn', data: { request_id: request, session_id: session.id } }),
+    )
     this.#fates = new Fates((interaction) => outlet.fate(interaction))
     this.session = session.id
     this.pool = session.pool
@@ -189,21 +132,16 @@ export class Conversation {
       resumed: false,
     }
     if (origin === 'agent') {
-      const at = this.#expected.findIndex((typed) => typed.interaction === interaction)
-      const { request: speaker, entry: after } = this.#expected[at] ?? { request: '', entry: NaN }
-      this.#expected = this.#expected.slice(at + 1) // those before it, a client has ended
-      this.#begin({ ...turn, speaker, after, resumed: this.#inherited.has(interaction) }, 0, [])
+      const { request: speaker, entry: after, inherited } = this.#waiting.name(interaction)
+      this.#begin({ ...turn, speaker, after, resumed: inherited })
       if (this.thread !== '' && this.thread !== thread) this.#say({ type: 'thread', thread: this.thread })
-      return this.#named()
+      return
     }
-    const aside = this.#aside
-    if (aside?.interaction === interaction) this.#aside = null
-    this.#overdue = this.#expected.length > 0 || this.#aside !== null
-    this.#begin(turn, 0, [])
-    this.#named()
-    if (aside?.interaction !== interaction || aside.bounced)
-      return this.#outlet.whenReady(() => void this.#prompt(request, thread))
-    Object.assign(this.#turn!, { askedAs: aside.request, doubted: true })
+    const begun = this.#begin(turn)
+    const aside = this.#waiting.prompted(interaction)
+    if (!aside || aside.bounced) return this.#outlet.whenReady(() => void this.#prompt(request, thread))
+    begun.askedAs = aside.request
+    begun.doubted = true
     setTimeout(() => this.#promptAnew(request), this.#outlet.quietMs).unref()
   }
 
@@ -253,18 +191,18 @@ export class Conversation {
 
   /** A turn that the agent begins is on its way: what is said meanwhile waits for it. */
   expect(typed: Typed): void {
-    this.#expected.push(typed)
+    this.#waiting.expect(typed)
   }
 
   /** It has the place already: what is said from here on is not of the turn that had it, also before it is named. */
   stepBack(typed: Typed): void {
-    if (this.#turn && this.#expected.includes(typed)) this.#stepAside(this.#turn)
+    if (this.#turn && this.#waiting.expects(typed)) this.#stepAside(this.#turn)
   }
 
   #stepAside(turn: Turn): void {
     const request = turn.askedAs || turn.request
     if (turn.origin === 'client' && this.#lastSent === request) {
-      this.#aside = { interaction: turn.interaction, request, bounced: false }
+      this.#waiting.stepAside(turn.interaction, request)
       this.#fates.stopped(request)
     }
     this.#turn = null
@@ -272,8 +210,7 @@ export class Conversation {
 
   /** It did not come to be after all. */
   unexpect(typed: Typed): void {
-    this.#expected = this.#expected.filter((it) => it !== typed)
-    this.#named()
+    this.#waiting.unexpect(typed)
   }
 
   /** Whether a person's message is but the prompt that we sent, told back: it stands before the answer. */
@@ -287,15 +224,14 @@ export class Conversation {
     this.#heard = true
     const turn = await this.#answering(said.request, said.id)
     const typed = turn?.origin === 'agent' && ['', said.request].includes(turn.speaker) // its words carry an older request
-    const early = !turn && this.#isAside(said.request) // its turn takes long to be named: it is told again by then
+    const early = !turn && this.#waiting.isAside(said.request) // its turn takes long to be named: it is told again by then
     if (!typed && !early && (await this.#isOver(said.request, turn))) {
       // older Zeds cancel whatever runs in the thread: what answers already is let be
       const atIt = this.#fates.told(said.request) === 'stopped' && (!turn || turn.answer.empty)
-      if (atIt && !this.#cancelled.has(said.request)) this.#cancel(said.request)
+      if (atIt) this.#cancels.once(said.request)
       return this.#overheard(said)
     }
     if (!turn || turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
-    if (turn.doubted && this.#begins(turn, said.id)) turn.doubted = false
     if (!turn.answer.has(said.id)) {
       if (this.#past.holds(said)) {
         if (said.request === turn.request && turn.doubtful.length < MOST_DOUBTFUL) turn.doubtful.push(said)
@@ -303,34 +239,26 @@ export class Conversation {
       }
       if (this.#past.continues(said) || Number(said.id) < turn.after) return this.#overheard(said)
     }
+    if (turn.beginsWith(said.id, this.#past.last)) turn.doubted = false
     if (turn.origin === 'agent') turn.speaker = said.request
-    else if (isRequestId(said.request) && !this.#names(turn, said.request)) turn.foreign = true
-    else if (turn.speaker === '' && this.#names(turn, said.request)) turn.speaker = this.#lastSent = said.request
+    else if (isRequestId(said.request) && !turn.isNamedBy(said.request)) turn.foreign = true
+    else if (turn.speaker === '' && turn.isNamedBy(said.request)) turn.speaker = this.#lastSent = said.request
     this.#say(...turn.answer.update(said))
   }
 
   /** The turn that runs. What is said of this entry, under this request, may show that the agent has gone on to another. */
   async #answering(request: string, entry: string): Promise<Turn | null> {
     const turn = await this.#current(request)
-    if (!turn || turn.answer.has(entry) || !(this.#isAfter(entry) || this.#isOfAside(turn, request))) return turn
+    if (!turn || turn.answer.has(entry)) return turn
+    if (!this.#waiting.isPassedBy(entry) && !this.#isOfAside(turn, request)) return turn
     if (turn.answer.empty) this.#end({ type: 'failed', code: 'agent_output_lost', message: LOST })
     else this.#complete(turn) // its end was lost with a connection
     return this.#current(request)
   }
 
-  /** Of what a person typed after the turn that runs. An agent numbers its entries in order. */
-  #isAfter = (entry: string): boolean => entry !== '' && Number(entry) > (this.#expected[0]?.entry ?? NaN)
-
-  /** The first entry of its answer. Where an entry is skipped before it, as of a prompt that was bounced, that is not seen. */
-  #begins = ({ after }: Turn, entry: string): boolean =>
-    entry !== '' && Number(entry) <= (Number.isNaN(after) ? this.#past.last + 2 : after + 1)
-
   /** Of the prompt that stepped back: the words of what a person typed carry one request, that of its first message. */
   #isOfAside = ({ origin, speaker, resumed }: Turn, request: string): boolean =>
-    origin === 'agent' && (speaker !== '' || resumed) && request !== speaker && this.#isAside(request)
-
-  #isAside = (request: string): boolean =>
-    this.#aside !== null && isRequestId(request) && interactionOf(request) === this.#aside.interaction
+    origin === 'agent' && (speaker !== '' || resumed) && request !== speaker && this.#waiting.isAside(request)
 
   /** Of a turn that is over: not shown, also when the agent tells it again. */
   #overheard({ id, content, kind, status, request }: Message): void {
@@ -340,19 +268,11 @@ export class Conversation {
     this.#outlet.dropped('late', request)
   }
 
-  #names = ({ interaction }: Turn, request: string): boolean =>
-    isRequestId(request) && interactionOf(request) === interaction
-
-  /** A prompt that was sent twice may be answered twice: whoever began to answer goes on. */
-  #speaks(turn: Turn, request: string): boolean {
-    return turn.speaker === '' || turn.speaker === request || !this.#names(turn, request)
-  }
-
   /** Whether words under this request can only be of a turn that was stopped, or of a second answer to an older prompt. */
   async #isOver(request: string, turn: Turn | null): Promise<boolean> {
     if (!isRequestId(request)) return false
     const named = interactionOf(request)
-    if (named === turn?.interaction) return !this.#speaks(turn, request)
+    if (named === turn?.interaction) return !turn.isSpokenBy(request)
     return (await this.#fates.of(named)) !== 'done'
   }
 
@@ -370,19 +290,19 @@ export class Conversation {
     this.#heard = true
     const turn = await this.#current(request)
     this.#fates.ended(request)
-    if (this.#aside?.request === request && !this.#aside.bounced && !(turn?.resumed && turn.speaker === request)) {
-      this.#aside.bounced = true
+    const { aside } = this.#waiting
+    if (aside?.request === request && !aside.bounced && !(turn?.resumed && turn.speaker === request)) {
+      aside.bounced = true
       return this.#outlet.dropped('older', request)
     }
     if (!turn) return this.#outlet.dropped('late', request)
     if (turn.origin === 'agent') {
       // of a prompt that crossed it, or told once more; what a person typed next may have cut it before its first word
-      if ((turn.answer.empty && this.#expected.length === 0) || !this.#endsTyped(turn, request))
+      if ((turn.answer.empty && !this.#waiting.hasTyped) || !this.#endsTyped(turn, request))
         return this.#outlet.dropped('older', request)
     } else {
-      if (isRequestId(request) && interactionOf(request) !== turn.interaction)
-        return this.#outlet.dropped('older', request)
-      if (!this.#speaks(turn, request)) return this.#outlet.dropped('older', request)
+      if (isRequestId(request) && !turn.isNamedBy(request)) return this.#outlet.dropped('older', request)
+      if (!turn.isSpokenBy(request)) return this.#outlet.dropped('older', request)
       if (turn.answer.empty) for (const said of turn.doubtful) this.#say(...turn.answer.update(said))
       if (turn.answer.empty) {
         if (turn.askedAs !== '' && request === turn.askedAs)
@@ -407,7 +327,7 @@ export class Conversation {
     this.#heard = true
     const before = this.#turn
     if (before && !before.ended && !before.resumed && this.#isOfAside(before, request)) {
-      this.#aside!.bounced = true // in the middle of what a person typed, whose end cannot have been lost
+      this.#waiting.aside!.bounced = true // in the middle of what a person typed, whose end cannot have been lost
       return this.#outlet.dropped('older', request)
     }
     const turn = await this.#answering(request, '')
@@ -415,7 +335,7 @@ export class Conversation {
     const ours =
       turn.origin === 'agent'
         ? this.#endsTyped(turn, request)
-        : ['', turn.askedAs].includes(request) || (turn.resumed && this.#names(turn, request))
+        : ['', turn.askedAs].includes(request) || (turn.resumed && turn.isNamedBy(request))
     if (!ours && request !== turn.request) return this.#outlet.dropped('older', request)
     this.#end({ type: 'failed', code, message: message || code })
   }
@@ -429,17 +349,14 @@ export class Conversation {
   /** Past its deadline: the agent's answer to a cancel tells whether it was still at it. */
   ask(request: RequestId): void {
     const turn = this.#turn
-    if (turn?.request !== request || turn.ended || this.#asked.size > 0) return
-    this.#asked = new Set(this.#deliveries(turn))
-    for (const delivery of this.#asked) this.#cancel(delivery)
+    if (turn?.request === request && !turn.ended) this.#cancels.ask(turn.deliveries(this.#lastSent))
   }
 
   cancelled({ request, noop }: Extract<HelixEvent, { type: 'cancelled' }>): void {
-    const cancelling = this.#cancelling
-    if (cancelling?.open.delete(request) && (!noop || cancelling.open.size === 0)) cancelling.confirm()
+    const answer = this.#cancels.answered(request, noop)
     const turn = this.#turn
-    if (!this.#asked.delete(request) || !turn || turn.ended || (noop && this.#asked.size > 0)) return
-    if (noop && !turn.answer.empty) return this.#complete(turn)
+    if (!answer || !turn || turn.ended) return
+    if (answer === 'noop' && !turn.answer.empty) return this.#complete(turn)
     this.#end({ type: 'failed', code: 'agent_silent', message: 'The agent said nothing until the deadline.' })
   }
 
@@ -451,17 +368,8 @@ export class Conversation {
     if (reason === 'yielded') return this.#stepAside(turn)
     this.#turn = null
     if (turn.ended || reason === 'superseded') return
-    const open = new Set(this.#deliveries(turn))
-    const cancelling = { open, done: Promise.resolve() as Promise<unknown>, confirm: () => {} }
-    cancelling.done = new Promise<void>((resolve) => {
-      cancelling.confirm = resolve
-      setTimeout(resolve, CANCEL_MS).unref()
-    }).finally(() => {
-      if (this.#cancelling === cancelling) this.#cancelling = null
-    })
-    this.#cancelling = cancelling
     this.#fates.stopped(turn.origin === 'agent' ? turn.speaker : turn.request)
-    for (const delivery of open) this.#cancel(delivery)
+    this.#cancels.stop(turn.deliveries(this.#lastSent))
   }
 
   acked(request: RequestId, after: number): void {
@@ -483,22 +391,18 @@ export class Conversation {
     this.#flush(turn)
   }
 
-  #begin(turn: Begun, after: number, has: readonly Entry[]): void {
+  #begin(begun: Begun, after = 0, has: readonly Entry[] = []): Turn {
     if (this.#turn) this.#forget(this.#turn)
-    this.#asked.clear()
-    const answer = new Answer(has)
-    const unsaid = { doubtful: [], askedAs: '', doubted: turn.resumed, foreign: false, ended: false }
-    this.#turn = { ...turn, outbox: new Outbox(after), answer, ...unsaid }
-    if (turn.origin === 'client') this.#prompted = { request: turn.request, input: turn.input.trim(), answer }
+    this.#cancels.unask()
+    const turn = (this.#turn = new Turn(begun, after, has))
+    if (turn.origin === 'client')
+      this.#prompted = { request: turn.request, input: turn.input.trim(), answer: turn.answer }
+    return turn
   }
 
   async #prompt(request: RequestId, thread: string | null): Promise<void> {
-    const cancelling = this.#cancelling
-    let interrupt = false
-    if (cancelling) {
-      interrupt = true
-      await cancelling.done
-    }
+    const { stopping } = this.#cancels
+    if (stopping) await stopping
     if (this.#turn?.request !== request) return // cancelled before it was sent
     this.#lastSent = request
     this.#recent = [...this.#recent, this.#turn.interaction].slice(-MOST_RECENT)
@@ -509,27 +413,11 @@ export class Conversation {
         request_id: request,
         acp_thread_id: thread,
         agent_name: this.agentName,
-        interrupt: interrupt && thread !== null,
+        interrupt: stopping !== null && thread !== null,
         interaction_id: this.#turn.interaction,
         session_id: this.session,
       },
     })
-  }
-
-  /**
-   * The requests under which the agent may be at a turn: its last deliveries. What a person typed it knows by the request
-   * that its words carry.
-   */
-  #deliveries({ origin, request, speaker }: Turn): string[] {
-    if (origin === 'agent') return [speaker || this.#lastSent || request]
-    const attempts = Array.from({ length: attemptOf(request) }, (_, i) => requestOf(interactionOf(request), i + 1))
-    return attempts.slice(-MOST_DELIVERIES)
-  }
-
-  #cancel(request: string): void {
-    if (this.#cancelled.size >= MOST_CANCELLED) this.#cancelled.clear()
-    this.#cancelled.add(request)
-    this.#outlet.send({ type: 'cancel_current_turn', data: { request_id: request, session_id: this.session } })
   }
 
   /**
@@ -538,37 +426,12 @@ export class Conversation {
    */
   async #current(request: string): Promise<Turn | null> {
     const running = () => (this.#turn && !this.#turn.ended ? this.#turn : null)
-    const awaited = () => !running() && (this.#expected.length > 0 || this.#isAside(request))
-    while (this.#overdue || awaited()) {
-      await this.#review()
-      if (awaited() && !(await this.#naming())) break
-    }
+    await this.#waiting.settled(
+      () => running() !== null,
+      request,
+      (over) => this.#fates.stopped(over),
+    )
     return running()
-  }
-
-  /** Resolves when a turn is named; false when that takes too long. */
-  #naming(): Promise<boolean> {
-    return new Promise((resolve) => {
-      this.#named = () => resolve(true)
-      setTimeout(resolve, NAMING_MS, false).unref()
-    })
-  }
-
-  /**
-   * What is expected, or stepped back, may be over by now: a client can cancel what waits, of which no connection is told.
-   * The agent has it all the same, and what it says of it is nobody's.
-   */
-  async #review(): Promise<void> {
-    const open = await this.#outlet.open()
-    this.#overdue = false
-    const isOver = ({ interaction }: { interaction: InteractionId }) => !open.includes(interaction)
-    const over: { request: string }[] = this.#expected.filter(isOver)
-    this.#expected = this.#expected.filter((typed) => !isOver(typed))
-    if (this.#aside && isOver(this.#aside)) {
-      over.push(this.#aside)
-      this.#aside = null
-    }
-    for (const { request } of over) this.#fates.stopped(request)
   }
 
   /** An end without an answer is none: the prompt is sent again, after a while, as often as the gateway allows. */
@@ -579,10 +442,8 @@ export class Conversation {
     this.#outlet.giveBack(turn.request, Math.min(this.#outlet.bounceMs * 2 ** (count - 1), MOST_BOUNCE_MS))
   }
 
-  /** A Helix agent tells every entry again before its end, in order: whoever hears the first of them misses none. */
-  #complete({ doubted, foreign, resumed, answer }: Turn, ...events: AgentEvent[]): void {
-    const reason = doubted || foreign || (resumed && !answer.ordered) ? 'unconfirmed' : 'end_turn'
-    this.#end(...events, { type: 'completed', reason })
+  #complete({ stopReason }: Turn, ...events: AgentEvent[]): void {
+    this.#end(...events, { type: 'completed', reason: stopReason })
   }
 
   #end(...events: AgentEvent[]): void {
@@ -593,7 +454,7 @@ export class Conversation {
   #say(...events: AgentEvent[]): void {
     const turn = this.#turn
     if (!turn || turn.ended || events.length === 0) return
-    this.#asked.clear()
+    this.#cancels.unask()
     for (const event of events) turn.outbox.put(event)
     this.#flush(turn)
   }

@@ -1,0 +1,103 @@
+import type { StopReason } from '../../protocol/events.js'
+import type { Entry } from '../../protocol/fold.js'
+import {
+  attemptOf,
+  interactionOf,
+  isRequestId,
+  requestOf,
+  type InteractionId,
+  type RequestId,
+} from '../../protocol/ids.js'
+import { Outbox } from '../../protocol/outbox.js'
+import { Answer } from './answer.js'
+import type { Message } from './wire.js'
+
+/** A turn as the gateway knows it. */
+export interface Begun {
+  request: RequestId
+  interaction: InteractionId
+  /** `agent`: a person wrote to the agent directly. */
+  origin: 'client' | 'agent'
+  input: string
+  /**
+   * The delivery under whose request the answer began: a second answer to the same prompt is none. Of a turn that the agent
+   * began: the request that its words carry, which is that of an earlier prompt. '' where that is not known.
+   */
+  speaker: string
+  /** Of a turn that the agent began: the number of the person's message, before which nothing of its answer stands. */
+  after: number
+  /** Begun on an earlier connection: whether the agent still has it is not known. */
+  resumed: boolean
+}
+
+/** Deliveries of one prompt that the agent is asked about. */
+const MOST_DELIVERIES = 5
+
+/** The turn that runs, as a connection hears it: its answer, and what of it is still on its way into the log. */
+export class Turn {
+  readonly request: RequestId
+  readonly interaction: InteractionId
+  readonly origin: Begun['origin']
+  readonly input: string
+  readonly after: number
+  readonly resumed: boolean
+  readonly outbox: Outbox
+  readonly answer: Answer
+  speaker: string
+  /** Taken for a replay, though it came under this turn's own request. Its answer after all, if there is no other. */
+  readonly doubtful: Message[] = []
+  /** The earlier delivery under which the agent has the prompt, '' when it was sent under this request. */
+  askedAs = ''
+  /** Its answer may have begun on an earlier connection, and of what that one heard last, something may be lost. */
+  doubted: boolean
+  /** Has words that came under the request of another turn: they may be that one's, late. */
+  foreign = false
+  ended = false
+
+  /** `after`, `entries`: how many events of the agent the log has, and what they say. */
+  constructor(turn: Begun, after = 0, entries: readonly Entry[] = []) {
+    this.request = turn.request
+    this.interaction = turn.interaction
+    this.origin = turn.origin
+    this.input = turn.input
+    this.speaker = turn.speaker
+    this.after = turn.after
+    this.resumed = turn.resumed
+    this.doubted = turn.resumed
+    this.outbox = new Outbox(after)
+    this.answer = new Answer(entries)
+  }
+
+  /** Whether a request is a delivery of this turn. */
+  isNamedBy(request: string): boolean {
+    return isRequestId(request) && interactionOf(request) === this.interaction
+  }
+
+  /** A prompt that was sent twice may be answered twice: whoever began to answer goes on. */
+  isSpokenBy(request: string): boolean {
+    return this.speaker === '' || this.speaker === request || !this.isNamedBy(request)
+  }
+
+  /**
+   * Whether this is the first entry of its answer, when the turn before it ends with entry `last`. Where an entry is skipped
+   * before it, as of a prompt that was bounced, that is not seen.
+   */
+  beginsWith(entry: string, last: number): boolean {
+    return entry !== '' && Number(entry) <= (Number.isNaN(this.after) ? last + 2 : this.after + 1)
+  }
+
+  /**
+   * The requests under which the agent may be at it: its last deliveries. What a person typed it knows by the request that
+   * its words carry, or else by the last one that was sent.
+   */
+  deliveries(lastSent: string): string[] {
+    if (this.origin === 'agent') return [this.speaker || lastSent || this.request]
+    const attempts = Array.from({ length: attemptOf(this.request) }, (_, i) => requestOf(this.interaction, i + 1))
+    return attempts.slice(-MOST_DELIVERIES)
+  }
+
+  /** A Helix agent tells every entry again before its end, in order: whoever hears the first of them misses none. */
+  get stopReason(): StopReason {
+    return this.doubted || this.foreign || (this.resumed && !this.answer.ordered) ? 'unconfirmed' : 'end_turn'
+  }
+}
