@@ -44,6 +44,14 @@ test('where it is heard from a later entry on, what stood before that may be mis
   expect(await story.become(id, 'completed')).toMatchObject({ text: 'One\n\nThree', stopReason: 'unconfirmed' })
 })
 
+test('that the agent tells an earlier turn again says nothing of this one: in doubt', async () => {
+  await using story = await tell()
+  const { id, request, back } = await broken(story)
+  back.text('T', '1', 'hi', request)
+  back.completed('T', request)
+  expect(await story.become(id, 'completed')).toMatchObject({ text: 'One', stopReason: 'unconfirmed' })
+})
+
 test('an entry that was lost and comes after a later one stands in another place than at the agent: in doubt', async () => {
   await using story = await tell()
   const { id, request, back } = await broken(story, 'Three', '4') // the telling of entry 3 is lost
