@@ -404,6 +404,14 @@ export const SETTINGS = {
       'After a Helix agent has reconnected and is ready: silence after which a prompt without any output is sent again.',
     schema: ms(0),
   }),
+  HELIX_LINGER_MS: setting({
+    group: 'agents',
+    default: '60000',
+    unit: 'ms',
+    meaning:
+      'How long what a Helix agent said before its connection closed waits for a Redis that is away; then it is lost.',
+    schema: ms(0),
+  }),
   HELIX_BOUNCE_MS: setting({
     group: 'agents',
     default: '2000',
@@ -861,6 +869,7 @@ function group(v: Values) {
       readyMs: v.HELIX_READY_MS,
       quietMs: v.HELIX_QUIET_MS,
       bounceMs: v.HELIX_BOUNCE_MS,
+      lingerMs: v.HELIX_LINGER_MS,
       maxFrameBytes: v.HELIX_MAX_FRAME_BYTES,
     },
     redis: {

@@ -136,6 +136,17 @@ export class Observe {
     this.log.info({ event: 'agent_left', ...fields }, 'agent disconnected')
   }
 
+  /** What an agent had said over a connection that is gone is in no log, and it will not say it again. */
+  agentWordsLost(fields: {
+    agent: string
+    connection: string
+    why: 'store_unavailable' | 'superseded'
+    sessions: string[]
+    bytes: number
+  }): void {
+    this.log.error({ event: 'agent_words_lost', ...fields }, 'words of an agent are lost')
+  }
+
   /** An agent says that what answers behind it is lost; what becomes of the turn is as if it had been lost itself. */
   agentLost(ids: Ids & { why: string }): void {
     this.log.warn({ event: 'agent_lost', ...this.#about(ids) }, 'the agent lost the turn')

@@ -1,6 +1,6 @@
 import type { WebSocket } from 'ws'
 import { beginTurn, branchSession, openTurns, pastTurns, takeSession, type PastTurn } from '../../core/agent-begun.js'
-import { persistently } from '../../core/coalesce.js'
+import { pause, persistently } from '../../core/coalesce.js'
 import { fenced, giveBack } from '../../core/deliver.js'
 import type { AgentLink } from '../../core/link.js'
 import type { Station } from '../../core/links.js'
@@ -27,6 +27,8 @@ export interface HelixSettings {
   quietMs: number
   /** First pause before a prompt that was ended without an answer is sent again. */
   bounceMs: number
+  /** How long what was said over a connection that has closed waits for a Redis that is away. */
+  lingerMs: number
 }
 
 /** WebSocket close codes (RFC 6455): go elsewhere; this one is replaced, or its key is no longer good. */
@@ -42,8 +44,11 @@ const CLOSE = {
 const PAUSE_BYTES = 16 * 1024 * 1024
 /** Longest wait for a peer's answer to a close, ms. */
 const CLOSE_MS = 1000
-/** Longest wait for what was said to reach the log, before a connection is given up. */
-const SETTLE_MS = 2000
+/**
+ * Longest wait for what was said to reach the log, before a connection is given up; when Redis was away the pause between two
+ * attempts comes on top.
+ */
+const SETTLE_MS = { usual: 2000, afterOutage: 4000 }
 /** Conversations that are remembered. */
 const MOST_CONVERSATIONS = 200
 /** Late words that a connection keeps for later ones. */
@@ -75,6 +80,10 @@ export class HelixLink implements AgentLink {
   #latest: SessionId | undefined
   #opened = (): void => {}
   #takenUp = false
+  /** It has closed while Redis was away, and what it had heard waits. */
+  #lingering = false
+  /** What it has heard and Redis has not is lost. */
+  #abandoned = false
   #work: Promise<void> = new Promise((resolve) => (this.#opened = resolve))
   #backlog = 0
   #overheard = 0
@@ -122,8 +131,8 @@ export class HelixLink implements AgentLink {
     this.#backlog += frame.length
     this.#regulate()
     this.#work = this.#work
-      .then(() => this.#persistently(() => this.#handle(frame)))
-      .catch((err: unknown) => this.#parts.observe.bug('helix frame', err))
+      .then(() => (this.#abandoned ? undefined : this.#persistently(() => this.#handle(frame))))
+      .catch((err: unknown) => (this.#abandoned ? undefined : this.#parts.observe.bug('helix frame', err)))
       .finally(() => {
         this.#backlog -= frame.length
         this.#regulate()
@@ -170,11 +179,48 @@ export class HelixLink implements AgentLink {
   }
 
   async settle(): Promise<void> {
-    const end = Date.now() + SETTLE_MS
-    const late = new Promise<void>((resolve) => setTimeout(resolve, SETTLE_MS).unref())
+    if (this.#abandoned) return
+    const most = this.#lingering ? SETTLE_MS.afterOutage : SETTLE_MS.usual
+    const end = Date.now() + most
+    const late = new Promise<void>((resolve) => setTimeout(resolve, most).unref())
     await Promise.race([this.#work, late])
-    while (Date.now() < end && [...this.#conversations.values()].some((it) => !it.settled))
-      await new Promise((resolve) => setTimeout(resolve, 10))
+    while (Date.now() < end && !this.#silent) await pause(10)
+  }
+
+  /** Whether nothing that the agent said is still on its way into the log. */
+  get #silent(): boolean {
+    return this.#backlog === 0 && [...this.#conversations.values()].every((it) => it.settled)
+  }
+
+  /**
+   * Its socket has closed. What the agent had said it will not say again: while Redis is away that waits, until `stopped` or
+   * its time is up. A newer connection waits for it as for any other; whatever comes later than that is fenced.
+   */
+  async outlast(stopped: AbortSignal): Promise<void> {
+    this.ending = true
+    if (!this.#takenUp) return this.abandon()
+    await this.settle()
+    if (this.#silent) return
+    const limit = AbortSignal.any([stopped, AbortSignal.timeout(this.#settings.lingerMs)])
+    const isBack = await persistently(
+      () => this.#parts.store.replicas.now(),
+      () => limit.aborted,
+      () => (this.#lingering = true),
+    ).catch(() => false)
+    while (isBack && this.#lingering && !this.#silent && !limit.aborted) await pause(10)
+    if (!isBack || this.#lingering) this.abandon()
+  }
+
+  /** What it has heard and Redis has not will not be heard of any more. */
+  abandon(): void {
+    if (this.#silent) return
+    const bytes = [...this.#conversations.values()].reduce((sum, it) => sum + it.pendingBytes, this.#backlog)
+    this.#lost('store_unavailable', [...this.#conversations.keys()], bytes)
+    this.#abandoned = true
+  }
+
+  #lost(why: 'store_unavailable' | 'superseded', sessions: SessionId[], bytes: number): void {
+    this.#parts.observe.agentWordsLost({ agent: this.agent, connection: this.connection, why, sessions, bytes })
   }
 
   /** Zed cannot open a second connection beside this one: it is closed when all that it said is safe. */
@@ -252,6 +298,7 @@ export class HelixLink implements AgentLink {
     if (place === 0) conversation.stepBack(typed)
     if (place !== undefined) return
     conversation.unexpect(typed)
+    this.#lost('superseded', [conversation.session], content.length)
     this.#dropped('foreign', '')
   }
 
@@ -260,7 +307,7 @@ export class HelixLink implements AgentLink {
     const { observe } = this.#parts
     return persistently(
       work,
-      () => this.station.closed,
+      () => this.#abandoned || this.station.closed,
       (err) => observe.outage('helix frame', err),
     )
   }

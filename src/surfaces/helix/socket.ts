@@ -19,8 +19,11 @@ export const SYNC_PATH = '/api/v1/external-agents/sync'
 
 /** Signs of life, ms: Zed answers pings and sends none; silence past the limit is a dead peer. */
 const PING = { everyMs: 20_000, deadMs: 60_000 }
-/** How long the replica of an older connection may take to bring what that one said into the log, ms. */
-const HAND_OVER_MS = 1500
+/**
+ * How long the replica of an older connection may take to bring what that one said into the log, ms; where its lease ended
+ * meanwhile, since Redis was away, the pause between two of its attempts comes on top.
+ */
+const HAND_OVER_MS = { usual: 1500, afterOutage: 3000 }
 const MOST_CAPACITY = 10_000
 const NO_MORE = 'This replica takes no more agents. Connect again.'
 
@@ -68,6 +71,7 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
   })
   const arriving = new Set<Promise<unknown>>()
   const parting = new Set<Promise<void>>()
+  const stopping = new AbortController()
   let closed = false
 
   const upgrade: TakeUpgrade = (req, socket, head) => {
@@ -137,9 +141,11 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
     const station = await arrived.finally(() => arriving.delete(arrived))
     const why = await gone
     held?.[Symbol.dispose]()
-    if (!station) return
+    if (!station) return link.abandon()
     observe.agentLeft({ agent, connection: link.connection, why, holding: station.holds.size })
-    const done = part(parts, links, pools, station, 'lost')
+    const done = link
+      .outlast(stopping.signal)
+      .then(() => part(parts, links, pools, station, 'lost'))
       .catch((err: unknown) => observe.outage('agent left', err)) // its leases expire by themselves
       .finally(() => parting.delete(done))
     parting.add(done)
@@ -178,11 +184,13 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
 
   /** What an older connection had received goes into the log before this one takes over, unless it died with its replica. */
   async function handedOver(sessions: SessionId[], agent: string): Promise<void> {
-    const end = Date.now() + HAND_OVER_MS
+    const begun = Date.now()
     for (const session of sessions)
-      while (Date.now() < end) {
+      for (;;) {
         const holder = await store.leases.holder(session)
-        if (!holder?.connected || holder.agent !== agent || (await store.sessions.wake(session)) === 0) break
+        if (holder && (!holder.connected || holder.agent !== agent)) break
+        if (Date.now() - begun > (holder ? HAND_OVER_MS.usual : HAND_OVER_MS.afterOutage)) break
+        if ((await store.sessions.wake(session)) === 0) break
         await sleep(20)
       }
   }
@@ -202,6 +210,7 @@ export function helixDoor(parts: Parts, links: Links, pools: PoolWatch, options:
     },
     async stop() {
       closed = true
+      stopping.abort()
       for (const socket of sockets.clients) socket.terminate()
       await Promise.all(parting)
       sockets.close()

@@ -1,5 +1,5 @@
 import { eventually } from '../../support/eventually.js'
-import { startRedisServer } from '../../support/redis-server.js'
+import { startRedisServer, type RedisServer } from '../../support/redis-server.js'
 import { answering, begun, crossed, overlaid, prompts, typed, types } from './scenes.js'
 import { tell, type Story } from './story.js'
 
@@ -7,6 +7,8 @@ import { tell, type Story } from './story.js'
  * What a person types at the agent: a turn of its own, whose words carry the request of an earlier prompt. Here with what
  * clients and connections do meanwhile.
  */
+
+const OUTAGE = { REDIS_DEADLINE_MS: '500', LEASE_TTL_MS: '3000' }
 
 const cancel = (story: Story, id: string) =>
   fetch(`${story.net.url(0)}/api/v1/interactions/${id}/cancel`, { method: 'POST' })
@@ -245,6 +247,72 @@ test('what is typed while Redis is away is a turn when it is back, with its answ
   const { id } = await typed(story, 'typed')
   expect((await story.become(id, 'completed')).text).toBe('to what was typed')
   expect((await story.turns()).map(({ input }) => input)).toEqual(['hello', 'typed'])
+})
+
+/** Redis goes away, a person types and is answered, the connection closes, and its replica has given up all but that. */
+async function cutInAnOutage(story: Story, redis: RedisServer) {
+  const { zed } = await begun(story)
+  const running = await story.post('go on')
+  const { request_id: request } = await zed.command('chat_message', 1)
+  zed.text('T', '3', 'the', request)
+  await story.become(running, 'streaming')
+  redis.freeze()
+  const { logs } = story.net.replicas[0]!
+  const away = () => logs.filter((line) => line['event'] === 'store_unavailable' && line['what'] === 'heartbeat').length
+  zed.text('T', '3', 'the answer', request)
+  zed.completed('T', request)
+  types(zed, '4', 'typed', request)
+  zed.text('T', '5', 'to what was typed', request)
+  zed.completed('T', request)
+  await eventually(() => logs.some((line) => line['what'] === 'append'))
+  zed.cut()
+  await zed.closed
+  const before = away()
+  await eventually(() => away() > before + 5, { limitMs: 20_000 }) // longer than an ending connection waits otherwise
+  return { running }
+}
+
+test('what is typed while Redis is away is a turn also when its connection closed before Redis was back', async () => {
+  await using redis = await startRedisServer()
+  await using story = await tell({ redisUrl: redis.url, env: OUTAGE })
+  const { running } = await cutInAnOutage(story, redis)
+  redis.thaw()
+  const { id } = await typed(story, 'typed')
+  expect((await story.become(running, 'completed')).text).toBe('the answer')
+  expect((await story.become(id, 'completed')).text).toBe('to what was typed')
+  const back = await story.connect()
+  const next = await story.post('the next')
+  const { request_id: asked } = await back.command('chat_message')
+  back.text('T', '7', 'the next answer', asked)
+  back.completed('T', asked)
+  expect((await story.become(next, 'completed')).text).toBe('the next answer')
+  expect((await story.turns()).map(({ input }) => input)).toEqual(['hello', 'go on', 'typed', 'the next'])
+})
+
+test.each([0, 1])(
+  'a connection that comes as soon as Redis is back, at replica %s, waits for what the one before it had heard',
+  async (at) => {
+    await using redis = await startRedisServer()
+    await using story = await tell({ redisUrl: redis.url, replicas: 2, env: OUTAGE })
+    const { running } = await cutInAnOutage(story, redis)
+    redis.thaw()
+    const back = await eventually(() => story.connect(at), { limitMs: 15_000 })
+    const { id } = await typed(story, 'typed')
+    expect((await story.become(running, 'completed')).text).toBe('the answer')
+    expect((await story.become(id, 'completed')).text).toBe('to what was typed')
+    expect(prompts(back)).toEqual([])
+  },
+)
+
+test('what Redis is away for too long to hear is said to be lost', async () => {
+  await using redis = await startRedisServer()
+  await using story = await tell({ redisUrl: redis.url, env: { ...OUTAGE, HELIX_LINGER_MS: '100' } })
+  await cutInAnOutage(story, redis)
+  await eventually(() => story.net.logged('agent_words_lost').length > 0, { limitMs: 15_000 })
+  expect(story.net.logged('agent_words_lost')).toEqual([
+    expect.objectContaining({ agent: story.session, why: 'store_unavailable', sessions: [story.session] }),
+  ])
+  redis.thaw()
 })
 
 test('late words and errors of earlier turns are not those of what a person typed', async () => {
