@@ -14,6 +14,7 @@ import { isTerminal } from '../../protocol/interaction.js'
 import { Conversation, MOST_RECENT } from './conversation.js'
 import { fateOf } from './fates.js'
 import { Past, type Known } from './past.js'
+import { Threads } from './threads.js'
 import { refOf, typedOf, waitsAtTheAgent } from './typed.js'
 import { readFrame, type HelixEvent, type Message } from './wire.js'
 
@@ -53,8 +54,6 @@ const SETTLE_MS = { usual: 2000, afterOutage: 4000 }
 const MOST_CONVERSATIONS = 200
 /** Late words that a connection keeps for later ones. */
 const MOST_OVERHEARD = 10_000
-/** Threads that were announced and in which nobody has written. */
-const MOST_DRAFTS = 1000
 
 /** A Helix agent's socket as core sees an agent. Frames are handled one after the other, in the order they came. */
 export class HelixLink implements AgentLink {
@@ -72,11 +71,7 @@ export class HelixLink implements AgentLink {
   readonly #socket: WebSocket
   readonly #settings: HelixSettings
   readonly #conversations = new Map<SessionId, Conversation>()
-  readonly #threads = new Map<string, Conversation>()
-  /** Title of threads that a person opened and has not written in. */
-  readonly #drafts = new Map<string, string>()
-  /** Conversations whose thread is being loaded: it may come back under another name. */
-  readonly #opening = new Set<Conversation>()
+  readonly #threads: Threads
   #latest: SessionId | undefined
   #opened = (): void => {}
   #takenUp = false
@@ -106,6 +101,8 @@ export class HelixLink implements AgentLink {
     this.connection = self.connection
     this.since = self.since
     this.realm = self.pool === null ? self.agent : '' // it is named after its session
+    const lookUp = (session: SessionId) => this.#lookUp(session)
+    this.#threads = new Threads(parts.store, { pool: self.pool, open: this.#conversations, lookUp })
   }
 
   /** Takes up what the agent had in hand, then hears what it says; before this its frames wait. */
@@ -118,8 +115,7 @@ export class HelixLink implements AgentLink {
       if (!conversation) continue
       this.#latest ??= session
       if (conversation.thread === '' || (conversation.request === '' && session !== this.agent)) continue
-      this.#opening.add(conversation)
-      conversation.open()
+      this.#threads.open(conversation)
     }
     this.#takenUp = true
     this.#opened()
@@ -245,37 +241,37 @@ export class HelixLink implements AgentLink {
     }
     switch (event.type) {
       case 'ready':
-        await this.#loaded(event.thread)
+        await this.#threads.loaded(event.thread)
         return this.#becomeReady()
       case 'nothing':
         return
       case 'user_thread':
-        return this.#announced(event.thread, event.title)
+        return this.#threads.announced(event.thread, event.title)
       case 'thread':
-        return this.#created(event.thread, event.request)
+        return this.#threads.created(event.thread, event.request)
       case 'title':
-        return this.#titled(event.thread, event.title)
+        return this.#threads.titled(event.thread, event.title)
       case 'message':
         this.#becomeReady()
         return this.#said(event)
       case 'completed':
         this.#becomeReady()
-        return (await this.#ofThread(event.thread, event.request))?.completed(event)
+        return (await this.#threads.of(event.thread, event.request))?.completed(event)
       case 'response':
-        return this.#ofRequest(event.request)?.response(event)
+        return this.#threads.ofRequest(event.request)?.response(event)
       case 'load_error': {
-        const conversation = this.#ofRequest(event.request) ?? (await this.#ofThread(event.thread, ''))
+        const conversation = this.#threads.ofRequest(event.request) ?? (await this.#threads.of(event.thread, ''))
         return conversation?.failed('thread_load_error', event.error, event.request)
       }
       case 'error':
-        return this.#ofRequest(event.request)?.failed('agent_error', event.error, event.request)
+        return this.#threads.ofRequest(event.request)?.failed('agent_error', event.error, event.request)
       case 'cancelled':
-        return this.#ofRequest(event.request)?.cancelled(event)
+        return this.#threads.ofRequest(event.request)?.cancelled(event)
     }
   }
 
   async #said(message: Message): Promise<void> {
-    let conversation = await this.#ofThread(message.thread, message.request)
+    let conversation = await this.#threads.of(message.thread, message.request)
     if (!conversation) {
       conversation = await this.#branch(message.thread)
       if (!conversation) return this.#dropped('foreign', message.request)
@@ -315,81 +311,11 @@ export class HelixLink implements AgentLink {
   /** A conversation that a person opened at the agent and has now written in; before that it is a draft, and no session. */
   async #branch(thread: string): Promise<Conversation | undefined> {
     if (!this.#latest) return undefined
-    const it = await branchSession(this.#parts, this.station, this.#latest, this.#drafts.get(thread) ?? '')
+    const it = await branchSession(this.#parts, this.station, this.#latest, this.#threads.draft(thread))
     const conversation = it && (await this.#converse(it.session))
     if (!conversation) return undefined
-    this.#drafts.delete(thread)
-    await this.#bind(conversation, thread)
+    await this.#threads.bind(conversation, thread)
     return conversation
-  }
-
-  #announced(thread: string, title: string): void {
-    if (this.#threads.has(thread) || this.#drafts.size >= MOST_DRAFTS) return
-    this.#drafts.set(thread, title)
-  }
-
-  /** A thread was made: for our prompt (the newest one counts), or by a person, who has not written in it yet. */
-  async #created(thread: string, request: string): Promise<void> {
-    const conversation = this.#ofRequest(request) ?? this.#onlyWithoutThread(request)
-    if (conversation) return this.#bind(conversation, thread)
-    if (!(await this.#ofThread(thread, ''))) this.#announced(thread, '')
-  }
-
-  /** A load may end under another id: the same conversation by another name. */
-  async #loaded(thread: string): Promise<void> {
-    const loading = [...this.#opening]
-    for (const conversation of loading) if (conversation.thread === thread) this.#opening.delete(conversation)
-    if (thread === '' || loading.length !== 1 || loading[0]!.thread === thread) return
-    if (await this.#ofThread(thread, '')) return
-    this.#opening.clear()
-    this.#threads.set(thread, loading[0]!)
-    await this.#parts.store.threads.bind(loading[0]!.pool, thread, loading[0]!.session)
-  }
-
-  async #titled(thread: string, title: string): Promise<void> {
-    if (this.#drafts.has(thread)) return void this.#drafts.set(thread, title)
-    const conversation = await this.#ofThread(thread, '')
-    if (conversation && !conversation.title(title)) await this.#parts.store.sessions.rename(conversation.session, title)
-  }
-
-  async #bind(conversation: Conversation, thread: string): Promise<void> {
-    this.#threads.set(thread, conversation)
-    await this.#parts.store.threads.bind(conversation.pool, thread, conversation.session)
-    conversation.bind(thread)
-  }
-
-  #ofRequest(request: string): Conversation | undefined {
-    if (isRequestId(request)) return this.#conversations.get(sessionOf(request))
-    return request === '' || this.#conversations.size !== 1 ? undefined : [...this.#conversations.values()][0]
-  }
-
-  /** Agents of 2025 name no request when they make the thread of our first prompt. */
-  #onlyWithoutThread(request: string): Conversation | undefined {
-    const candidates = [...this.#conversations.values()].filter((it) => it.request !== '' && it.thread === '')
-    return request === '' && candidates.length === 1 ? candidates[0] : undefined
-  }
-
-  /**
-   * The conversation of a thread, if it is one of this agent's: known here, or in Redis from an earlier connection. A
-   * thread that nobody knows is that of the request it answers: word of its making was lost.
-   */
-  async #ofThread(thread: string, request: string): Promise<Conversation | undefined> {
-    const known = this.#threads.get(thread)
-    if (known) return known
-    if (thread === '') return this.#ofRequest(request)
-    const asked = isRequestId(request) ? this.#conversations.get(sessionOf(request)) : undefined
-    for (const pool of new Set([...this.#conversations.values()].map((it) => it.pool).concat(this.pool ?? []))) {
-      const session = await this.#parts.store.threads.session(pool, thread)
-      if (session === undefined) continue
-      const mine = this.#conversations.get(session) ?? (await this.#lookUp(session))
-      if (!mine) continue
-      this.#threads.set(thread, mine)
-      if (mine.thread === '') mine.bind(thread) // its connection ended before that was in the log
-      return mine
-    }
-    if (!asked || asked.request !== request) return undefined
-    await this.#bind(asked, thread)
-    return asked
   }
 
   /** A session that the agent has a thread of. An agent of a pool may have any of that pool, others just their own. */
@@ -464,7 +390,7 @@ export class HelixLink implements AgentLink {
     }
     this.#conversations.set(session, conversation)
     this.#forgetIdle()
-    if (stored.thread) this.#threads.set(stored.thread, conversation)
+    if (stored.thread) this.#threads.know(stored.thread, conversation)
     for (const say of this.#untold.get(session) ?? []) say(conversation)
     this.#untold.delete(session)
     return conversation
@@ -483,7 +409,7 @@ export class HelixLink implements AgentLink {
       if (this.#conversations.size <= MOST_CONVERSATIONS) return
       if (idle.request !== '' || this.station.holds.has(session)) continue
       this.#conversations.delete(session)
-      for (const [thread, of] of this.#threads) if (of === idle) this.#threads.delete(thread)
+      this.#threads.forget(idle)
     }
   }
 
