@@ -79,11 +79,14 @@ export class Turn {
   }
 
   /**
-   * Whether this is the first entry of its answer, when the turn before it ends with entry `last`. Where an entry is skipped
-   * before it, as of a prompt that was bounced, that is not seen.
+   * Whether this is the first entry of its answer, when the turn before it ends with entry `last` and the prompt is one, too.
+   * Numbers that have begun anew begin low. Where an entry is skipped, as of a prompt that was bounced, it is not seen.
    */
   beginsWith(entry: string, last: number): boolean {
-    return entry !== '' && Number(entry) <= (Number.isNaN(this.after) ? last + 2 : this.after + 1)
+    if (entry === '') return false
+    const number = Number(entry)
+    if (!Number.isNaN(this.after)) return number <= this.after + 1
+    return number <= last + 2 && (number > last || number <= 2)
   }
 
   /**

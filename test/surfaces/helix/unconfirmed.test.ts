@@ -52,6 +52,30 @@ test('that the agent tells an earlier turn again says nothing of this one: in do
   expect(await story.become(id, 'completed')).toMatchObject({ text: 'One', stopReason: 'unconfirmed' })
 })
 
+test.each([
+  ['6', 'unconfirmed'],
+  ['1', 'end_turn'],
+])('an agent whose numbers have begun anew tells its answer again from entry %s on: %s', async (entry, stopReason) => {
+  await using story = await tell()
+  const { zed } = await begun(story)
+  const before = await story.post('go on')
+  const { request_id: asked } = await zed.command('chat_message', 1)
+  zed.text('T', '10', 'Ten', asked)
+  zed.completed('T', asked)
+  await story.become(before, 'completed')
+  const id = await story.post('and on')
+  const { request_id: request } = await zed.command('chat_message', 2)
+  zed.text('T', '1', 'One', request)
+  await story.become(id, 'streaming')
+  zed.cut()
+  await zed.closed
+  const back = await story.connect()
+  if (entry === '1') back.text('T', '1', 'One', request)
+  back.text('T', '6', 'Six', request)
+  back.completed('T', request)
+  expect(await story.become(id, 'completed')).toMatchObject({ text: 'One\n\nSix', stopReason })
+})
+
 test('an entry that was lost and comes after a later one stands in another place than at the agent: in doubt', async () => {
   await using story = await tell()
   const { id, request, back } = await broken(story, 'Three', '4') // the telling of entry 3 is lost
