@@ -239,10 +239,10 @@ export class Conversation {
       }
       if (this.#past.continues(said) || Number(said.id) < turn.after) return this.#overheard(said)
     }
-    if (turn.beginsWith(said.id, this.#past.last)) turn.doubted = false
     if (turn.origin === 'agent') turn.speaker = said.request
     else if (isRequestId(said.request) && !turn.isNamedBy(said.request)) turn.foreign = true
-    else if (turn.speaker === '' && turn.isNamedBy(said.request)) turn.speaker = this.#lastSent = said.request
+    else if (turn.speaker === '' && turn.isNamedBy(said.request)) this.#speaks(turn, said.request)
+    if (turn.beginsWith(said.id, this.#past.last)) turn.doubted = false
     this.#say(...turn.answer.update(said))
   }
 
@@ -259,6 +259,12 @@ export class Conversation {
   /** Of the prompt that stepped back: the words of what a person typed carry one request, that of its first message. */
   #isOfAside = ({ origin, speaker, resumed }: Turn, request: string): boolean =>
     origin === 'agent' && (speaker !== '' || resumed) && request !== speaker && this.#waiting.isAside(request)
+
+  /** Of a client's turn: under which delivery it is answered. What was said under an earlier one, nobody may have heard. */
+  #speaks(turn: Turn, request: string): void {
+    turn.speaker = this.#lastSent = request
+    turn.doubted ||= request !== turn.request
+  }
 
   /** Of a turn that is over: not shown, also when the agent tells it again. */
   #overheard({ id, content, kind, status, request }: Message): void {

@@ -53,6 +53,27 @@ test('that the agent tells an earlier turn again says nothing of this one: in do
 })
 
 test.each([
+  ['4', 'unconfirmed'],
+  ['3', 'end_turn'],
+])(
+  'a prompt that was sent twice is answered as first sent, and heard from entry %s on: %s',
+  async (entry, stopReason) => {
+    await using story = await tell({ env: { HELIX_QUIET_MS: '100' } })
+    const { zed } = await begun(story)
+    const id = await story.post('go on')
+    const { request_id: request } = await zed.command('chat_message', 1)
+    zed.cut()
+    await zed.closed
+    const back = await story.connect()
+    back.say('agent_ready', { agent_name: 'zed-agent', thread_id: 'T' })
+    await back.command('chat_message')
+    back.text('T', entry, 'The answer', request)
+    back.completed('T', request)
+    expect(await story.become(id, 'completed')).toMatchObject({ text: 'The answer', stopReason })
+  },
+)
+
+test.each([
   ['6', 'unconfirmed'],
   ['1', 'end_turn'],
 ])('an agent whose numbers have begun anew tells its answer again from entry %s on: %s', async (entry, stopReason) => {
