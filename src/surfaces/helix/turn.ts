@@ -101,6 +101,13 @@ export class Turn {
 
   /** A Helix agent tells every entry again before its end, in order: whoever hears the first of them misses none. */
   get stopReason(): StopReason {
-    return this.doubted || this.foreign || (this.resumed && !this.answer.ordered) ? 'unconfirmed' : 'end_turn'
+    const unordered = this.resumed && !this.answer.ordered
+    return this.doubted || this.foreign || unordered || this.#mayLack ? 'unconfirmed' : 'end_turn'
+  }
+
+  /** Whether what was taken for a replay stands among the answer by its number, or right before it, where a prompt would stand. */
+  get #mayLack(): boolean {
+    const first = Math.min(...this.answer.entries.map(({ id }) => Number(id)))
+    return this.doubtful.some(({ id }) => !this.answer.has(id) && Number(id) >= first - 1)
   }
 }

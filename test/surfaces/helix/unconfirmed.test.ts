@@ -97,6 +97,20 @@ test.each([
   expect(await story.become(id, 'completed')).toMatchObject({ text: 'One\n\nSix', stopReason })
 })
 
+test.each([
+  ['2', 'unconfirmed'],
+  ['3', 'end_turn'],
+])('entry 1 is not shown, since an earlier turn has it; then comes entry %s: %s', async (entry, stopReason) => {
+  await using story = await tell()
+  const { zed } = await begun(story)
+  const id = await story.post('go on')
+  const { request_id: request } = await zed.command('chat_message', 1)
+  zed.text('T', '1', 'hi', request)
+  zed.text('T', entry, 'again', request)
+  zed.completed('T', request)
+  expect(await story.become(id, 'completed')).toMatchObject({ text: 'again', stopReason })
+})
+
 test('an entry that was lost and comes after a later one stands in another place than at the agent: in doubt', async () => {
   await using story = await tell()
   const { id, request, back } = await broken(story, 'Three', '4') // the telling of entry 3 is lost
