@@ -9,6 +9,7 @@ export function coalesced(what: string, work: () => Promise<void>, observe: Obse
   let running = false
   let again = false
   async function run(): Promise<void> {
+    running = true
     for (let failures = 0; again && !ended();) {
       again = false
       try {
@@ -24,12 +25,11 @@ export function coalesced(what: string, work: () => Promise<void>, observe: Obse
         await pause(backOff(failures))
       }
     }
+    running = false // in the same step: a call that finds it running is seen
   }
   return () => {
     again = true
-    if (running) return
-    running = true
-    void run().finally(() => (running = false))
+    if (!running) void run()
   }
 }
 

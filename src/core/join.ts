@@ -44,6 +44,9 @@ export async function join(
     for (const it of [...old.holds.values()]) drop(old, it)
   }
 
+  // before it takes an older connection's sessions: that one would fill the places with what is next in line
+  if (link.pool !== null) await announce(parts, station, 'arrives')
+
   /** A newer connection of the agent has a session already. */
   let overtaken = false
   /** `held`: the turn that the agent says it has in hand. One that cannot say has what it was given last. */

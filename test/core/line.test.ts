@@ -1,3 +1,4 @@
+import type { Welcome } from '../../src/protocol/agent-wire.js'
 import type { LogEvent } from '../../src/protocol/events.js'
 import { emptyTurn, fold } from '../../src/protocol/fold.js'
 import type { SessionId } from '../../src/protocol/ids.js'
@@ -50,13 +51,16 @@ test('a full agent that connects again, and names a turn that has ended, is not 
   const seen = watch(net.url(1), next.interaction)
   await eventually(() => positions(seen).length === 1) // it stands in line, as there is no place
   const [ended, runs] = one.turns.map(({ session, request }) => ({ session, request, acked: 0 }))
-  const again = await net.rawAgent({ pool: 'coder', agent: 'one', replica: 1, holding: [ended!, runs!] })
-  expect(again.welcome).toMatchObject({ resumed: [{ session: other.session }], ended: [{ session: mine }] })
+  const holding = [runs!, ...Array.from({ length: 999 }, () => ended!)] // so that its welcome takes a while
+  const again = await net.rawAgent({ pool: 'coder', agent: 'one', replica: 1, holding })
+  expect(again.welcome).toMatchObject({ resumed: [{ session: other.session }] })
+  expect((again.welcome as Welcome).ended).toHaveLength(999)
   again.send(runs!.request, 1, text('still at it'))
   await again.acked(runs!.request, 1)
   expect(again.turns).toEqual([])
   again.send(runs!.request, 2, completed)
   expect(await again.turn()).toMatchObject({ interaction: next.interaction, thread: `T-${mine}`, attempt: 1 })
+  expect(one.turns).toHaveLength(2) // the older connection has no place for it either
 })
 
 test('when that agent stays full for ever the session falls over to the pool, with its thread and its place', async () => {
