@@ -101,7 +101,7 @@ export class Telling {
     this.#queue.push({ task, units })
     this.#units += units
     if (this.#queue.length > WAITING.events || this.#units > WAITING.units) this.#gate.hold(this)
-    this.#running ??= this.#run().finally(() => (this.#running = undefined))
+    this.#running ??= this.#run()
   }
 
   async #run(): Promise<void> {
@@ -110,6 +110,7 @@ export class Telling {
       await next.task().catch(() => this.stop()) // the turn is over; its signal says why
       if (this.#queue.length <= WAITING.events / 2 && this.#units <= WAITING.units / 2) this.#gate.free(this)
     }
+    this.#running = undefined // in the step in which nothing was left: what comes after it starts anew
   }
 }
 

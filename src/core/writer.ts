@@ -98,26 +98,33 @@ export class Writer {
     return this.#running
   }
 
+  get #due(): boolean {
+    return !this.#stopped && (this.#queue.length > 0 || this.#alive)
+  }
+
   #start(): void {
-    this.#running ??= this.#run()
-      .catch((err: unknown) => this.#parts.observe.bug('writer', err))
-      .finally(() => (this.#running = null))
+    if (this.#running || !this.#due) return
+    this.#running = this.#run().catch((err: unknown) => this.#parts.observe.bug('writer', err))
   }
 
   async #run(): Promise<void> {
-    for (let failures = 0; !this.#stopped && (this.#queue.length > 0 || this.#alive);) {
-      const batch = this.#batch()
-      try {
-        await this.#write(batch)
-        failures = 0
-      } catch (err) {
-        if (!isUnavailable(err)) {
-          this.#refuse('gone')
-          throw err
+    try {
+      for (let failures = 0; this.#due;) {
+        const batch = this.#batch()
+        try {
+          await this.#write(batch)
+          failures = 0
+        } catch (err) {
+          if (!isUnavailable(err)) {
+            this.#refuse('gone')
+            throw err
+          }
+          if (failures++ === 0) this.#parts.observe.outage('append', err)
+          await pause(backOff(failures))
         }
-        if (failures++ === 0) this.#parts.observe.outage('append', err)
-        await pause(backOff(failures))
       }
+    } finally {
+      this.#running = null // in the step in which nothing was due: what comes after it starts anew
     }
   }
 

@@ -47,13 +47,17 @@ export interface Seen {
   done: Promise<void>
 }
 
+/** Who follows goes on trying; what a test leaves behind ends with its file. */
+const over = new AbortController()
+afterAll(() => over.abort())
+
 /** Follows with the client SDK: reconnects by itself to whatever `urls` says. */
 export function watch(urls: string | string[], interaction: InteractionId, options: ClientOptions = {}): Seen {
   const all = [urls].flat()
   let asked = 0
   const seen: Seen = { events: [], turn: emptyTurn(), snapshots: 0, done: Promise.resolve() }
   seen.done = (async () => {
-    for await (const item of follow(() => all[asked++ % all.length]!, interaction, options)) {
+    for await (const item of follow(() => all[asked++ % all.length]!, interaction, { signal: over.signal, ...options })) {
       if (item.type === 'snapshot') {
         seen.turn = item.turn
         seen.snapshots++
