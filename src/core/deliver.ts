@@ -85,8 +85,8 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
   const { store, settings, observe } = parts
   // the next turn goes over the agent's next connection
   if (station.link.ending && it.request === '' && !it.begun) return
-  if ((station.draining || station.goodbye) && it.request === '' && !it.begun && !it.settling)
-    return handOver(parts, station, it)
+  const leaving = station.draining || station.goodbye
+  if (leaving && it.request === '' && !it.begun && !it.settling) return handOver(parts, station, it)
   if (await isEarly(parts, it)) return
   const { maxAttempts, onAgentLoss } = policyOf(settings, it.pool)
   const askedAt = performance.now()
@@ -98,8 +98,9 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
     onAgentLoss,
     agent: station.link.agent,
     run: station.link.run ?? '',
+    leaving: leaving || station.link.ending,
   })
-  if ((answer.word === 'turn' || answer.word === 'idle') && it.request && it.writer?.busy) {
+  if (['turn', 'others', 'idle'].includes(answer.word) && it.request && it.writer?.busy) {
     // perhaps the agent's own end, whose answer was lost: the writer learns it, and must not be taken for a cancel
     await it.writer.busy
     return it.deliver()
@@ -114,6 +115,9 @@ async function deliver(parts: Parts, station: Station, it: Hold): Promise<void> 
       if (it.request) end(parts, station, it, answer.origin === 'agent' ? 'yielded' : 'cancelled')
       it.heard = answer.request
       return send(parts, station, it, askedAt, answer)
+    case 'others':
+      if (it.request) end(parts, station, it, 'cancelled')
+      return
     case 'ended':
       return it.deliver()
     case 'idle':

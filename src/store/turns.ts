@@ -96,7 +96,7 @@ export type DispatchAnswer =
     }
   | { word: 'ended'; interaction: InteractionId; code: string }
   | { word: 'superseded'; epoch: number }
-  | { word: 'idle' | 'gone' }
+  | { word: 'idle' | 'gone' | 'others' }
 
 /** What becomes of a client's answer: see `lua/answer.lua`. */
 export type PermissionAnswer =
@@ -210,6 +210,8 @@ export class Turns {
       agent: string
       /** Which run of the agent this is, '' when it does not say. */
       run?: string
+      /** It takes no new turn of a client. */
+      leaving?: boolean
     },
   ): Promise<DispatchAnswer> {
     const [word, ...rest] = await this.#scripts.run('dispatch', session, [
@@ -220,6 +222,7 @@ export class Turns {
       args.agent,
       args.heard ?? '*',
       args.run ?? '',
+      args.leaving ? '1' : '',
     ])
     const text = rest.map(String)
     switch (word) {
@@ -252,7 +255,7 @@ export class Turns {
       case 'superseded':
         return { word, epoch: Number(text[0] || 0) }
       default:
-        return { word: word as 'idle' | 'gone' }
+        return { word: word as 'idle' | 'gone' | 'others' }
     }
   }
 

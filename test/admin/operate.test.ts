@@ -156,8 +156,25 @@ test('a session is deleted with what runs and waits in it; to its owner it is go
   await eventually(async () => expect((await admin.parts.store.overview.inFlight()).turns).toEqual([]))
 })
 
+test('when the turn of an agent that is drained is cancelled, the next one of its session goes to another', async () => {
+  await using net = await startNetwork({ replicas: 2 })
+  await using admin = await adminOf(net)
+  const anna = await net.rawAgent({ pool: 'coder', agent: 'anna' })
+  const first = await post(net.url(0), { pool: 'coder' }, 'first')
+  const { request } = await anna.turn()
+  const second = await post(net.url(0), { session: first.session }, 'second')
+  expect((await admin.agents.drain('coder', 'anna')).outcome).toBe('done')
+  await api(net.url(1), `/interactions/${first.interaction}/cancel`, {})
+  await eventually(() => anna.cancels.length > 0)
+  anna.socket.emit('settled', { request })
+  await eventually(() => anna.moves > 0)
+  expect(anna.turns).toHaveLength(1)
+  const bea = await net.rawAgent({ pool: 'coder', agent: 'bea', replica: 1 })
+  expect(await bea.turn()).toMatchObject({ interaction: second.interaction, attempt: 1 })
+})
+
 test('an agent that is drained ends its turn, takes nothing new, and moves; the rest goes to another', async () => {
-  await using net = await startNetwork({ replicas: 2, env: FAST })
+  await using net = await startNetwork({ replicas: 2 })
   await using admin = await adminOf(net)
   const anna = await net.rawAgent({ pool: 'coder', agent: 'anna', capacity: 2 })
   const first = await post(net.url(0), { pool: 'coder' }, 'first')

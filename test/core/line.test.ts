@@ -63,6 +63,21 @@ test('a full agent that connects again, and names a turn that has ended, is not 
   expect(one.turns).toHaveLength(2) // the older connection has no place for it either
 })
 
+test('when the turn of an agent that has said goodbye is cancelled, the next one of its session goes to another', async () => {
+  await using net = await startNetwork({ replicas: 2, env })
+  const one = await net.rawAgent({ pool: 'coder' })
+  const { session, interaction } = await post(net.url(0), { pool: 'coder' }, 'first')
+  const { request } = await one.turn()
+  const next = await post(net.url(0), { session }, 'next')
+  await one.socket.emitWithAck('leave', {})
+  const two = await net.rawAgent({ pool: 'coder', replica: 1 })
+  await api(net.url(1), `/interactions/${interaction}/cancel`, {})
+  await eventually(() => one.cancels.length > 0)
+  one.socket.emit('settled', { request })
+  expect(await two.turn()).toMatchObject({ interaction: next.interaction, attempt: 1 })
+  expect(one.turns).toHaveLength(1)
+})
+
 test('when that agent stays full for ever the session falls over to the pool, with its thread and its place', async () => {
   await using net = await startNetwork({ replicas: 2, env: { ...env, STICKY_WAIT_MS: '800' } })
   const { one, mine } = await busy(net)

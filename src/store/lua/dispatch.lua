@@ -2,10 +2,12 @@
 -- ARGV  3 epoch · 4 request the agent has in hand, or '' · 5 most attempts · 6 agent lost after output: 'fail' | 'retry'
 --       7 agent, for the log · 8 last request the holder heard of in this epoch, or '' (then a call whose answer was lost
 --       gives the same request again) · '*' not told · 9 which run of the agent this is, or ''
+--       10 '1': the agent takes no new turn of a client
 -- gives {'turn', interaction, request, attempt, thread, input, metadata, pool, tip, origin: 'client' | 'agent', when it was
 --       created, its trail: request id, traceparent, tracestate} deliver this
 --       {'held', interaction, request, agent's last event, '1' to ask the agent whether it is still at it, permission,
 --       answer, …} the agent has it already; clients have answered these of its permissions · {'idle'}
+--       {'others'} what comes next is not for this agent
 --       {'ended', interaction, code} the turn could not go on: look again · {'superseded', epoch now} · {'gone'}
 if redis.call('EXISTS', session) == 0 then return { 'gone' } end
 if get(session, 'epoch') ~= ARGV[3] then return { 'superseded', get(session, 'epoch') } end
@@ -28,6 +30,7 @@ if ARGV[4] ~= '' and (request == ARGV[4] or adopt(id, ARGV[4], 'd' .. string.for
   end
   return held
 end
+if ARGV[10] == '1' and get(key, 'origin') == '' then return { 'others' } end
 local function turn(tip)
   return { 'turn', id, request, attempt, get(session, 'thread'), get(key, 'input'), get(key, 'metadata'),
     get(session, 'pool'), tip, get(key, 'origin') == '' and 'client' or 'agent', get(key, 'createdAt'),
