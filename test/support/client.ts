@@ -57,7 +57,10 @@ export function watch(urls: string | string[], interaction: InteractionId, optio
   let asked = 0
   const seen: Seen = { events: [], turn: emptyTurn(), snapshots: 0, done: Promise.resolve() }
   seen.done = (async () => {
-    for await (const item of follow(() => all[asked++ % all.length]!, interaction, { signal: over.signal, ...options })) {
+    for await (const item of follow(() => all[asked++ % all.length]!, interaction, {
+      signal: over.signal,
+      ...options,
+    })) {
       if (item.type === 'snapshot') {
         seen.turn = item.turn
         seen.snapshots++
