@@ -357,7 +357,8 @@ export const SETTINGS = {
     group: 'agents',
     default: '3',
     unit: 'count',
-    meaning: 'How often a turn is handed to agents before it fails with attempts_exhausted.',
+    meaning:
+      'How often a turn is handed to agents before it fails with attempts_exhausted; that its thread was gone (thread_gone) does not count.',
     schema: whole(1, 100),
   }),
   ON_AGENT_LOSS: setting({

@@ -22,6 +22,8 @@ interface Real {
 type Step = fc.AsyncCommand<World, Real>
 
 const MAX_ATTEMPTS = 3
+/** That its thread was gone is not held against a turn. */
+const mostAttempts = (turn: { forgottenBy: string }) => MAX_ATTEMPTS + (turn.forgottenBy ? 1 : 0)
 const QUEUE_LIMIT = 3
 
 function step(said: string, run: (world: World, real: Real) => Promise<void>, check = (_: World) => true): Step {
@@ -177,7 +179,7 @@ function dispatched(world: World, agent: ModelAgent, onAgentLoss: 'fail' | 'retr
     const failure = (code: string) => (world.end(turn, 'fail'), { word: 'ended', interaction: turn.id, code })
     if (turn.origin !== '' && (turn.origin !== agent.name || turn.attempt > 0)) return failure('agent_disconnected')
     if (turn.status === 'streaming' && onAgentLoss === 'fail') return failure('agent_disconnected')
-    if (turn.attempt >= MAX_ATTEMPTS) return failure('attempts_exhausted')
+    if (turn.attempt >= mostAttempts(turn)) return failure('attempts_exhausted')
     if (turn.status === 'streaming') world.reset(turn)
     world.dispatch(turn, agent)
   }
@@ -308,12 +310,12 @@ function verdict(
   if (early) return { word: 'later' }
   if (turn.origin !== '') return failure('agent_disconnected')
   if (turn.status === 'streaming') {
-    if (onLoss === 'fail' || turn.attempt >= MAX_ATTEMPTS) return failure('agent_disconnected')
+    if (onLoss === 'fail' || turn.attempt >= mostAttempts(turn)) return failure('agent_disconnected')
     world.reset(turn)
     return { word: 'reset', pool: 'coder' }
   }
   if (turn.attempt === 0 && past === 'agentWaitMs') return failure('agent_unavailable')
-  if (turn.attempt >= MAX_ATTEMPTS) return failure('attempts_exhausted')
+  if (turn.attempt >= mostAttempts(turn)) return failure('attempts_exhausted')
   return { word: 'pend', pool: 'coder' }
 }
 

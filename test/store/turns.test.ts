@@ -272,6 +272,15 @@ describe('forget_thread', () => {
     expect(await threadOf(session)).toBe('')
   })
 
+  test('costs the turn none of its attempts', async () => {
+    const { session, id, epoch, request } = await withThread()
+    await store.turns.forgetThread(id, request, epoch)
+    const again = await store.dispatch(session, epoch, { heard: request, maxAttempts: 1 })
+    expect(again).toMatchObject({ word: 'turn', attempt: 2, thread: null })
+    const third = await store.dispatch(session, epoch, { heard: requestOf(id, 2), maxAttempts: 1 })
+    expect(third).toMatchObject({ word: 'ended', code: 'attempts_exhausted' })
+  })
+
   test('asked again for the same request, because the answer was lost, gives the same answer', async () => {
     const { id, epoch, request } = await withThread()
     await store.turns.forgetThread(id, request, epoch)

@@ -57,11 +57,11 @@ if status == 'streaming' then
     fail(id, 'agent_disconnected', 'The agent lost the turn in the middle of its answer.')
     return { 'ended', id, 'agent_disconnected' }
   end
-  if attempt < tonumber(ARGV[5]) then
+  if attempt < most_attempts(key, ARGV[5]) then
     record(id, { cjson.encode({ type = 'reset', reason = 'agent_disconnected', attempt = attempt + 1 }) })
   end
 end
-if attempt >= tonumber(ARGV[5]) then
+if attempt >= most_attempts(key, ARGV[5]) then
   fail(id, 'attempts_exhausted', 'The turn was handed to agents ' .. attempt .. ' times and none answered.')
   return { 'ended', id, 'attempts_exhausted' }
 end

@@ -82,7 +82,7 @@ if get(key, 'origin') ~= '' then
     fail(id, 'agent_disconnected', 'The agent that began this turn went away and did not come back in time.') }
 end
 if status == 'streaming' then
-  if ARGV[8] == 'retry' and number(key, 'attempt') < tonumber(ARGV[7]) then
+  if ARGV[8] == 'retry' and number(key, 'attempt') < most_attempts(key, ARGV[7]) then
     record(id, { cjson.encode({ type = 'reset', reason = 'agent_disconnected', attempt = number(key, 'attempt') + 1 }) })
     redis.call('HSET', key, 'status', 'waiting', 'request', '', 'startedAt', at, 'lastActivityAt', at)
     redis.call('HDEL', key, 'permissions')
@@ -99,7 +99,7 @@ if number(key, 'attempt') == 0 then
       fail(id, 'agent_unavailable', 'No agent took the turn within ' .. ARGV[4] .. ' ms.') }
   end
   later = math.min(later, unavailable)
-elseif number(key, 'attempt') >= tonumber(ARGV[7]) then
+elseif number(key, 'attempt') >= most_attempts(key, ARGV[7]) then
   return { 'failed', 'attempts_exhausted',
     fail(id, 'attempts_exhausted', 'Agents took the turn ' .. get(key, 'attempt') .. ' times and were lost each time.') }
 end
