@@ -22,8 +22,6 @@ export async function answer(
       return parts.store.durability.answer(id, permission)
     case 'answered':
       throw over(`Permission ${permission} was answered with ${given.option} before. The first answer counts.`)
-    case 'ended':
-      throw over('The turn has ended; nobody asks any more.')
     case 'gone':
       throw new ThroughlineError('not_found')
     case 'option': {
@@ -34,9 +32,13 @@ export async function answer(
         message: `option: must be one of ${ids.join(', ')}`,
       })
     }
+    case 'ended':
     case 'unknown': {
       const { permissions = [] } = await foldLog(parts.store.log, id)
       const asked = permissions.find((it) => it.id === permission)
+      // The agent goes by an answer within milliseconds: a client that did not hear ours must be able to ask again.
+      if (asked?.by === 'client' && asked.option === option) return parts.store.durability.answer(id, permission)
+      if (given.word === 'ended') throw over('The turn has ended; nobody asks any more.')
       if (!asked) throw new ThroughlineError('not_found', { param: 'permission' })
       throw over(`Permission ${permission} is settled${asked.by ? ` (by ${asked.by})` : ''}.`)
     }

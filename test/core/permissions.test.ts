@@ -96,10 +96,17 @@ test('what is wrong with an answer is said in a word and a sentence', async () =
   expect(await say('p', { option: 'yes' })).toEqual([409, 'permission_settled', 'permission'])
   agent.send(request, 2, { type: 'permission.settled', permission: 'p', option: 'no', by: 'client' })
   await agent.acked(request, 2)
-  expect(await say('p', { option: 'no' })).toEqual([409, 'permission_settled', 'permission'])
-  agent.send(request, 3, completed)
-  await agent.acked(request, 3)
-  expect(await say('p', { option: 'no' })).toEqual([409, 'permission_settled', 'permission'])
+  expect((await say('p', { option: 'no' }))[0]).toBe(200) // a client that did not hear the answer to its own
+  expect(await say('p', { option: 'yes' })).toEqual([409, 'permission_settled', 'permission'])
+  agent.send(request, 3, { ...ask(), permission: 'late' })
+  agent.send(request, 4, { type: 'permission.settled', permission: 'late', option: 'no', by: 'timeout' })
+  await agent.acked(request, 4)
+  expect(await say('late', { option: 'no' })).toEqual([409, 'permission_settled', 'permission'])
+  agent.send(request, 5, completed)
+  await agent.acked(request, 5)
+  expect((await say('p', { option: 'no' }))[0]).toBe(200)
+  expect(await say('p', { option: 'yes' })).toEqual([409, 'permission_settled', 'permission'])
+  expect(await say('late', { option: 'no' })).toEqual([409, 'permission_settled', 'permission'])
 })
 
 /** An agent of the SDK that asks once per turn, and says what was decided. */
