@@ -19,6 +19,9 @@ const whole = (text: string): number => within(text, 1, 64)
 
 const secondsOfADay = (text: string): number => within(text, 1, 86_400)
 
+/** Where `npm start` listens. */
+const LOCAL = 'http://127.0.0.1:8080'
+
 const several = (text: string, before: string[] = []): string[] => [...before, text]
 
 function pair(text: string, before: Record<string, string>): Record<string, string> {
@@ -85,7 +88,11 @@ program
   .usage('--pool <name> [options] -- COMMAND [ARGS…]')
   .argument('<command...>', 'what starts the agent')
   .requiredOption('--pool <name>', 'the pool to join')
-  .requiredOption('--url <url>', 'the gateway; given several times, its addresses are tried in turn', several)
+  .addOption(
+    new Option('--url <url>', `the gateway (default: "${LOCAL}"); given several times, its addresses are tried in turn`)
+      .argParser(several)
+      .env('THROUGHLINE_URL'),
+  )
   .option('--capacity <n>', 'turns at a time, each in a session of its own', whole, 1)
   .addOption(new Option('--key <key>', 'agent key').env('THROUGHLINE_AGENT_KEY'))
   .option('--agent <id>', 'a name that is the same after a restart: turns in flight come back at once')
@@ -105,7 +112,7 @@ program
       command: string[],
       options: {
         pool: string
-        url: string[]
+        url?: string[]
         capacity: number
         key?: string
         agent?: string
@@ -126,6 +133,7 @@ program
       const { permissionTimeout: permissionTimeoutS, startTimeout: startTimeoutS, ...rest } = options
       process.exitCode = await agentCommand({
         ...rest,
+        url: options.url ?? [LOCAL],
         command,
         permissionTimeoutS,
         startTimeoutS,
@@ -139,7 +147,7 @@ program
 program
   .command('chat')
   .description('talk to an agent: in a terminal line by line, from a pipe one message; Ctrl-C cancels the turn')
-  .addOption(new Option('--url <url>', 'the gateway').env('THROUGHLINE_URL').default('http://127.0.0.1:8080'))
+  .addOption(new Option('--url <url>', 'the gateway').env('THROUGHLINE_URL').default(LOCAL))
   .addOption(new Option('--key <key>', 'client key').env('THROUGHLINE_KEY'))
   .option('--pool <name>', 'whom to talk to', 'demo')
   .option('--session <id>', 'go on with this conversation, ses_…')

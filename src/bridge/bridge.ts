@@ -1,4 +1,5 @@
 import { serve, type ServeOptions } from '../sdk/agent.js'
+import { introductionOf } from '../sdk/agent-options.js'
 import { answer } from './acp.js'
 import type { Treatment } from './agent.js'
 import type { Program } from './process.js'
@@ -22,10 +23,11 @@ const FINISH_MS = 25_000
 
 /**
  * Makes an agent of the Agent Client Protocol an agent of a pool: runs its program, joins the pool once it runs, leaves it
- * while it keeps crashing. Throws `CannotRun`, or `AgentRefused` of the SDK. Leaves no process behind.
+ * while it keeps crashing. Throws `CannotRun`, or `AgentRefused` and `TypeError` of the SDK. Leaves no process behind.
  */
 export async function runBridge(options: BridgeOptions): Promise<void> {
   const { program, treatment, log, stop, kill } = options
+  introductionOf(options.serve) // a mistake in it is not to wait for a program that may take a minute to start
   const watch = startWatch()
   const worker = new Worker(program, { ...treatment, watch }, log)
   const stopped = aborted(stop)

@@ -1,7 +1,8 @@
-import { AGENT_PROTOCOL, Hello, type TurnMessage, type Welcome } from '../protocol/agent-wire.js'
+import type { Hello, TurnMessage, Welcome } from '../protocol/agent-wire.js'
 import type { RequestId, SessionId } from '../protocol/ids.js'
 import { AgentConnection, AgentRefused, type AgentSocket, type ConnectionLog } from './agent-connection.js'
 import { Outbox, TAIL, type Window } from '../protocol/outbox.js'
+import { introductionOf, type ServeOptions } from './agent-options.js'
 import { Turn } from './agent-turn.js'
 
 /*
@@ -9,26 +10,10 @@ import { Turn } from './agent-turn.js'
  */
 export { AgentRefused, type ConnectionLog } from './agent-connection.js'
 export { TurnEnded, type ToolCall, type Turn } from './agent-turn.js'
+export type { ServeOptions } from './agent-options.js'
 export type { Ask, Decision } from './agent-permission.js'
 export type { EntryKind, EntryStatus, PermissionKind, PermissionOption, StopReason, Usage } from '../protocol/events.js'
 export type { InteractionId, RequestId, SessionId } from '../protocol/ids.js'
-
-export interface ServeOptions {
-  /** Where the gateway is, such as `https://agents.example.com`, or several addresses that are tried in turn. */
-  url: string | string[]
-  /** The pool to join: the agent gets any session of it. */
-  pool?: string | undefined
-  /** Turns of the pool at a time, default 1. */
-  capacity?: number | undefined
-  /** Sessions to serve by name, all at the same time, and no pool. */
-  sessions?: SessionId[] | undefined
-  /** Agent key. */
-  key?: string | undefined
-  /** A name that stays the same over restarts brings running turns back at once. Default: a new one per process. */
-  agent?: string | undefined
-  /** Default: warnings on stderr. */
-  log?: ConnectionLog | undefined
-}
 
 export interface Agent extends AsyncDisposable {
   /** The agent's id. */
@@ -81,7 +66,7 @@ interface InHand {
  */
 export function serve(options: ServeOptions, handler: Handler): Agent {
   const urls = [options.url].flat()
-  const introduction = introductionOf(options, urls)
+  const introduction = introductionOf(options)
   const id = introduction.agent
   const log: ConnectionLog = options.log ?? {
     info: () => {},
@@ -315,26 +300,6 @@ export function serve(options: ServeOptions, handler: Handler): Agent {
       return this.close()
     },
   }
-}
-
-/** What the agent says of itself, checked before anybody else has to. */
-function introductionOf(options: ServeOptions, urls: string[]): Hello {
-  if (urls.length === 0) throw new TypeError('serve: a url is needed')
-  for (const url of urls)
-    if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
-      throw new TypeError(`serve: ${url} is no http address, such as http://127.0.0.1:8080`)
-  const { data, error } = Hello.safeParse({
-    protocol: AGENT_PROTOCOL,
-    agent: options.agent ?? `agent_${globalThis.crypto.randomUUID()}`,
-    run: globalThis.crypto.randomUUID(),
-    capacity: options.capacity,
-    sessions: options.sessions,
-    pool: options.pool,
-  })
-  if (data) return data
-  throw new TypeError(
-    `serve: ${error.issues.map(({ path, message }) => `${path.join('.')} ${message}`.trim()).join('; ')}`,
-  )
 }
 
 /** Waits for something, at most so long, and not past an abort. */

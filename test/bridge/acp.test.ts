@@ -232,7 +232,8 @@ test("the agent has the environment it was given, and not the bridge's own key",
 test("the ACP authors' example agent answers a client of the openai package", async () => {
   await using net = await startNetwork({ replicas: 2 })
   startBridge(net, {
-    url: [net.url(0)],
+    url: [], // as in docs/acp.md
+    env: { THROUGHLINE_URL: net.url(0) },
     options: ['--permission', 'allow'],
     command: [process.execPath, EXAMPLE],
   })

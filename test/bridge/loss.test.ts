@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { outputText } from '../../src/protocol/fold.js'
 import { eventually } from '../support/eventually.js'
 import { startNetwork } from '../support/network.js'
-import { alive, answered, ask, folder, startBridge } from './bridge.js'
+import { alive, answered, ask, folder, startBridge, type BridgeOptions } from './bridge.js'
 
 const LONG = { limitMs: 20_000 }
 const gone = (pid: number) => eventually(() => !alive(pid), LONG)
@@ -90,6 +90,20 @@ describe('a program that keeps crashing', () => {
     const bridge = startBridge(net, { command: ['no-such-agent-program'] })
     await eventually(() => expect(bridge.log()).toContain('"no-such-agent-program" cannot be run'), LONG)
     expect(await bridge.end('SIGCONT')).toBe(78)
+  })
+
+  test('is not started for a pool or an address that cannot be', async () => {
+    await using net = await startNetwork()
+    const cases: [BridgeOptions, string][] = [
+      [{ options: ['--pool', 'no pool'] }, 'pool: a pool name is'],
+      [{ url: ['gateway:8080'] }, 'gateway:8080 is no http address'],
+    ]
+    for (const [wrong, says] of cases) {
+      const bridge = startBridge(net, wrong)
+      await eventually(() => expect(bridge.log()).toContain(says), LONG)
+      expect(await bridge.end('SIGCONT')).toBe(78)
+      expect(bridge.agents()).toEqual([])
+    }
   })
 })
 
