@@ -32,6 +32,9 @@ export interface DevOptions {
 /** Within this time it is the same Ctrl-C: npm sends its script once more what the terminal has sent already. */
 const SAME_KEY_MS = 500
 
+/** All replicas leave at once: their agents and readers have nowhere else to go, and are not waited for any longer. */
+const DRAIN_MS = '4500'
+
 /** What was started, so that it can be ended: in order, or at once. */
 interface Part {
   stop(): Promise<void>
@@ -101,7 +104,8 @@ async function run(
   }
 
   const url = `http://127.0.0.1:${port}`
-  const env = { ...process.env, LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn', REDIS_URL: redis.url, HOST: '127.0.0.1' }
+  const { LOG_LEVEL = 'warn', DRAIN_MS: drainMs = DRAIN_MS } = process.env
+  const env = { ...process.env, LOG_LEVEL, DRAIN_MS: drainMs, REDIS_URL: redis.url, HOST: '127.0.0.1' }
   const replicas = startReplicas({
     count,
     name: (i) => `dev-${i + 1}`,

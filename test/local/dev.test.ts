@@ -49,6 +49,14 @@ test('one replica listens itself', async () => {
   expect(pids).toHaveLength(1)
 })
 
+test('replicas have time to leave in order before they are killed, and no more: all leave at once', async () => {
+  await using it = start({})
+  const { url } = await up(it)
+  expect(Number((await ask(url)).drainMs)).toBeLessThan(10_000) // the default stopLimitMs
+  await using other = start({}, { DRAIN_MS: '77' })
+  expect((await ask((await up(other)).url)).drainMs).toBe('77')
+})
+
 test('a Redis that was named is used, and one that does not answer ends the start', async () => {
   const redisUrl = process.env.TEST_REDIS_URL!
   await using it = start({ redisUrl })
@@ -120,7 +128,7 @@ async function up(it: Program): Promise<{ url: string; pids: number[]; redisUrl:
   }
 }
 
-async function ask(url: string): Promise<{ replica: string; redis: string }> {
+async function ask(url: string): Promise<{ replica: string; redis: string; drainMs: string }> {
   const answer = await fetch(url, { headers: { connection: 'close' } })
-  return (await answer.json()) as { replica: string; redis: string }
+  return (await answer.json()) as { replica: string; redis: string; drainMs: string }
 }
