@@ -530,20 +530,31 @@ test('case 25: a session of many turns and one post: one chat_message, without a
   expect(again.of('chat_message')[0]).not.toHaveProperty('role')
 })
 
-test('readers: one that comes after everything was said sees it all, and the last words are not withheld', async () => {
+test('readers 1: one that comes after everything was said sees it all, before the end and after it', async () => {
   await using story = await tell({ replicas: 2 })
   const zed = await story.connect(0)
   const interaction = await story.post('go')
   const { request_id: R } = await zed.command('chat_message')
   const early = watch(story.net.url(1), interaction)
-  zed.text('T', '1', 'The last', R)
-  zed.text('T', '1', 'The last words', R)
-  await eventually(() => outputText(early.turn) === 'The last words') // without any further event
+  zed.text('T', '1', 'All of it', R)
+  await eventually(() => outputText(early.turn) === 'All of it')
   const late = watch(story.net.url(1), interaction)
-  await eventually(() => outputText(late.turn) === 'The last words')
+  await eventually(() => outputText(late.turn) === 'All of it')
   zed.completed('T', R)
   await Promise.all([early.done, late.done])
   const after = watch(story.net.url(0), interaction as InteractionId)
   await after.done
-  expect(outputText(after.turn)).toBe('The last words')
+  expect(outputText(after.turn)).toBe('All of it')
+})
+
+test('readers 2: the last words are not withheld until something follows', async () => {
+  await using story = await tell({ replicas: 2 })
+  const zed = await story.connect(0)
+  const interaction = await story.post('go')
+  const { request_id: R } = await zed.command('chat_message')
+  const seen = watch(story.net.url(1), interaction)
+  zed.text('T', '1', 'The last', R)
+  zed.text('T', '1', 'The last words', R)
+  await eventually(() => outputText(seen.turn) === 'The last words')
+  expect(seen.turn.status).toBe('streaming')
 })
