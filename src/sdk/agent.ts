@@ -1,5 +1,5 @@
 import type { Hello, TurnMessage, Welcome } from '../protocol/agent-wire.js'
-import type { RequestId, SessionId } from '../protocol/ids.js'
+import type { RequestId } from '../protocol/ids.js'
 import { AgentConnection, AgentRefused, type AgentSocket, type ConnectionLog } from './agent-connection.js'
 import { Outbox, TAIL, type Window } from '../protocol/outbox.js'
 import { introductionOf, type ServeOptions } from './agent-options.js'

@@ -12,7 +12,7 @@ const options: PermissionOption[] = [
   { id: 'yes', name: 'Yes', kind: 'allow_once' },
   { id: 'no', name: 'No', kind: 'reject_once' },
 ]
-const ask = (more: { timeoutMs?: number; entry?: string } = {}): AgentEvent => ({
+const ask = (more: { permission?: string; timeoutMs?: number; entry?: string } = {}): AgentEvent => ({
   type: 'permission',
   permission: 'p',
   title: 'Delete everything?',
@@ -98,7 +98,7 @@ test('what is wrong with an answer is said in a word and a sentence', async () =
   await agent.acked(request, 2)
   expect((await say('p', { option: 'no' }))[0]).toBe(200) // a client that did not hear the answer to its own
   expect(await say('p', { option: 'yes' })).toEqual([409, 'permission_settled', 'permission'])
-  agent.send(request, 3, { ...ask(), permission: 'late' })
+  agent.send(request, 3, ask({ permission: 'late' }))
   agent.send(request, 4, { type: 'permission.settled', permission: 'late', option: 'no', by: 'timeout' })
   await agent.acked(request, 4)
   expect(await say('late', { option: 'no' })).toEqual([409, 'permission_settled', 'permission'])
