@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { LogEvent } from '../../src/protocol/events.js'
 import { emptyTurn, fold, type Turn } from '../../src/protocol/fold.js'
 import type { InteractionId, SessionId } from '../../src/protocol/ids.js'
@@ -49,6 +50,7 @@ export interface Seen {
 
 /** Who follows goes on trying; what a test leaves behind ends with its file. */
 const over = new AbortController()
+setMaxListeners(0, over.signal)
 afterAll(() => over.abort())
 
 /** Follows with the client SDK: reconnects by itself to whatever `urls` says. */

@@ -43,7 +43,6 @@ export interface Outlet {
 }
 
 const MOST_BOUNCE_MS = 30_000
-const MOST_DOUBTFUL = 200
 /** How many prompts back the words of a person at the agent may be tagged. */
 export const MOST_RECENT = 2
 
@@ -234,7 +233,7 @@ export class Conversation {
     if (!turn || turn !== this.#turn || turn.ended) return this.#outlet.dropped('late', said.request)
     if (!turn.answer.has(said.id)) {
       if (this.#past.holds(said)) {
-        if (said.request === turn.request && turn.doubtful.length < MOST_DOUBTFUL) turn.doubtful.push(said)
+        if (said.request === turn.request) turn.doubt(said)
         return this.#outlet.dropped('replay', said.request)
       }
       if (this.#past.continues(said) || Number(said.id) < turn.after) return this.#overheard(said)
@@ -243,7 +242,7 @@ export class Conversation {
     else if (isRequestId(said.request) && !turn.isNamedBy(said.request)) turn.foreign = true
     else if (turn.speaker === '' && turn.isNamedBy(said.request)) this.#speaks(turn, said.request)
     if (turn.beginsWith(said.id, this.#past.last)) turn.doubted = false
-    this.#say(...turn.answer.update(said))
+    this.#say(...turn.hear(said))
   }
 
   /** The turn that runs. What is said of this entry, under this request, may show that the agent has gone on to another. */

@@ -1,4 +1,4 @@
-import type { StopReason } from '../../protocol/events.js'
+import type { AgentEvent, StopReason } from '../../protocol/events.js'
 import type { Entry } from '../../protocol/fold.js'
 import {
   attemptOf,
@@ -32,6 +32,7 @@ export interface Begun {
 
 /** Deliveries of one prompt that the agent is asked about. */
 const MOST_DELIVERIES = 5
+const MOST_DOUBTFUL = 200
 
 /** The turn that runs, as a connection hears it: its answer, and what of it is still on its way into the log. */
 export class Turn {
@@ -52,6 +53,12 @@ export class Turn {
   doubted: boolean
   /** Has words that came under the request of another turn: they may be that one's, late. */
   foreign = false
+  /** The number of the first entry of its answer. */
+  #first: number
+  /** The number of what was taken for a replay last, before there was an answer. */
+  #doubtful = NaN
+  /** Something that was taken for a replay may be of its answer. */
+  #lacking = false
   ended = false
 
   /** `after`, `entries`: how many events of the agent the log has, and what they say. */
@@ -66,6 +73,7 @@ export class Turn {
     this.doubted = turn.resumed
     this.outbox = new Outbox(after)
     this.answer = new Answer(entries)
+    this.#first = Math.min(...entries.map(({ id }) => Number(id)))
   }
 
   /** Whether a request is a delivery of this turn. */
@@ -102,12 +110,22 @@ export class Turn {
   /** A Helix agent tells every entry again before its end, in order: whoever hears the first of them misses none. */
   get stopReason(): StopReason {
     const unordered = this.resumed && !this.answer.ordered
-    return this.doubted || this.foreign || unordered || this.#mayLack ? 'unconfirmed' : 'end_turn'
+    return this.doubted || this.foreign || unordered || this.#lacking ? 'unconfirmed' : 'end_turn'
   }
 
-  /** Whether what was taken for a replay stands among the answer by its number, or right before it, where a prompt would stand. */
-  get #mayLack(): boolean {
-    const first = Math.min(...this.answer.entries.map(({ id }) => Number(id)))
-    return this.doubtful.some(({ id }) => !this.answer.has(id) && Number(id) >= first - 1)
+  /** The events that bring its answer to what is told. Right before its first entry stands a prompt, and not what was doubtful. */
+  hear(said: Message): AgentEvent[] {
+    if (this.answer.empty) {
+      this.#first = Number(said.id)
+      this.#lacking = this.#doubtful === this.#first - 1
+    }
+    return this.answer.update(said)
+  }
+
+  /** An earlier turn has the very same, but it came under this turn's own request. No replay comes in the middle of an answer. */
+  doubt(said: Message): void {
+    if (this.doubtful.length < MOST_DOUBTFUL) this.doubtful.push(said)
+    if (this.answer.empty) this.#doubtful = Number(said.id)
+    else if (Number(said.id) > this.#first) this.#lacking = true
   }
 }
