@@ -358,7 +358,7 @@ export const SETTINGS = {
     default: '3',
     unit: 'count',
     meaning:
-      'How often a turn is handed to agents before it fails with attempts_exhausted; that its thread was gone (thread_gone) does not count.',
+      'How often a turn is handed to agents before it fails with attempts_exhausted; once more, at any rate, when its thread was gone (thread_gone).',
     schema: whole(1, 100),
   }),
   ON_AGENT_LOSS: setting({

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { newInteractionId } from '../../src/core/mint.js'
 import { decode, type AgentEvent, type PermissionOption } from '../../src/protocol/events.js'
 import { emptyTurn, fold } from '../../src/protocol/fold.js'
-import type { InteractionId, SessionId } from '../../src/protocol/ids.js'
+import { attemptOf, type InteractionId, type RequestId, type SessionId } from '../../src/protocol/ids.js'
 import { isTerminal, type Status } from '../../src/protocol/interaction.js'
 import type { Deadlines } from '../../src/store/turns.js'
 import { claimant, completed, failed, FAR, name, openTestStore, text, type TestStore } from '../store/open.js'
@@ -22,8 +22,9 @@ interface Real {
 type Step = fc.AsyncCommand<World, Real>
 
 const MAX_ATTEMPTS = 3
-/** That its thread was gone is not held against a turn. */
-const mostAttempts = (turn: { forgottenBy: string }) => MAX_ATTEMPTS + (turn.forgottenBy ? 1 : 0)
+/** A turn whose thread was gone is handed out once more at any rate. */
+const mostAttempts = ({ forgottenBy }: { forgottenBy: RequestId | '' }) =>
+  Math.max(MAX_ATTEMPTS, forgottenBy ? attemptOf(forgottenBy) + 1 : 0)
 const QUEUE_LIMIT = 3
 
 function step(said: string, run: (world: World, real: Real) => Promise<void>, check = (_: World) => true): Step {

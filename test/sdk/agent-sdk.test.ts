@@ -156,6 +156,6 @@ test('docs/agent-sdk.md names every option, property and method, and no other', 
     })
     return found
   }
-  expect(named(section('## `serve(', 'The `handler` is'))).toEqual(members('src/sdk/agent.ts', 'ServeOptions'))
+  expect(named(section('## `serve(', 'The `handler` is'))).toEqual(members('src/sdk/agent-options.ts', 'ServeOptions'))
   expect(named(section('## The turn', 'Text longer than'))).toEqual(members('src/sdk/agent-turn.ts', 'Turn'))
 })

@@ -272,7 +272,7 @@ describe('forget_thread', () => {
     expect(await threadOf(session)).toBe('')
   })
 
-  test('costs the turn none of its attempts', async () => {
+  test('has the turn handed out once more, also past the most attempts', async () => {
     const { session, id, epoch, request } = await withThread()
     await store.turns.forgetThread(id, request, epoch)
     const again = await store.dispatch(session, epoch, { heard: request, maxAttempts: 1 })

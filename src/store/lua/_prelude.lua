@@ -59,8 +59,10 @@ local function record(id, events, heard)
   return tip
 end
 
--- How often a turn may be handed to agents. That its thread was gone has used up one of these for nothing.
-local function most_attempts(key, limit) return tonumber(limit) + (get(key, 'forgottenBy') ~= '' and 1 or 0) end
+-- How often a turn may be handed to agents: once more, at any rate, when its thread was gone.
+local function most_attempts(key, limit)
+  return math.max(tonumber(limit), (tonumber(string.match(get(key, 'forgottenBy'), '_(%d+)$')) or 0) + 1)
+end
 
 -- The permissions that the agent of a turn asks for and has not settled: id → { options, answer? }.
 local function permissions(key)
