@@ -70,7 +70,8 @@ function judgeTurn(verdict: Verdict, it: Told): void {
 
   const bounced = deliveries.filter((delivery) => delivery.bounced).length
   const excess = deliveries.length - bounced - (chapter?.prompts ?? 1)
-  const broken = deliveries.some((delivery) => delivery.broken)
+  // without an end that was heard, it may be that nothing was: then the prompt is sent again
+  const broken = deliveries.some((delivery) => delivery.broken) || runs.some(({ inDoubt }) => inDoubt.has('end'))
   const requests = deliveries.map((delivery) => delivery.request.slice(-4))
   if (excess > 0 && !broken) wrong('prompted again', requests, runs.length)
   if (excess > 0 && broken) verdict.promptsAgain.push(turn.input)
