@@ -106,9 +106,7 @@ export async function join(
     if (overtaken) link.close('superseded')
     await Promise.all(leases.map((lease) => hold(parts, station, lease.session, lease)))
     if (overtaken) return
-    const announced = announce(parts, station, 'arrives')
-    if (link.pool === null) return void announced.catch(() => {}) // for operators only; said again with every renewal
-    await announced
+    if (link.pool === null) return void announce(parts, station, 'arrives').catch(() => {}) // for operators only; said again with every renewal
     station.pull = pullsFor(parts, station)
     await pools.add(link.pool)
     station.watching = true

@@ -431,7 +431,7 @@ export class Conversation {
    */
   async #current(request: string): Promise<Turn | null> {
     const running = () => (this.#turn && !this.#turn.ended ? this.#turn : null)
-    await this.#waiting.settled(
+    await this.#waiting.turnComes(
       () => running() !== null,
       request,
       (over) => this.#fates.stopped(over),

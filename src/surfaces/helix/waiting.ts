@@ -91,7 +91,7 @@ export class Waiting {
    * Waits, as long as nothing is `running`, for a turn that is on its way: the agent has begun it and it is not named yet, or
    * it had stepped back and the agent has come to it, as its `request` tells. What is over meanwhile goes to `over`.
    */
-  async settled(running: () => boolean, request: string, over: (request: string) => void): Promise<void> {
+  async turnComes(running: () => boolean, request: string, over: (request: string) => void): Promise<void> {
     const awaited = () => !running() && (this.hasTyped || this.isAside(request))
     while (this.#overdue || awaited()) {
       await this.#review(over)

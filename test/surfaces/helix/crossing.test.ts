@@ -1,5 +1,5 @@
 import { eventually } from '../../support/eventually.js'
-import { answering, begun, crossed, prompts, typed, types } from './scenes.js'
+import { answering, begun, crossed, prompted, prompts, typed, types } from './scenes.js'
 import { tell } from './story.js'
 
 test('a prompt that crossed a person’s words and waits at the agent is not sent again: its answer is heard under its first request', async () => {
@@ -92,11 +92,7 @@ test('a cancel of what a person typed names the request that its words carry: th
 
 test('what an agent says after its replica began to leave, and before it knew, is in the answer', async () => {
   await using story = await tell({ replicas: 2 })
-  const { zed } = await begun(story)
-  const id = await story.post('go on')
-  const { request_id: request } = await zed.command('chat_message', 1)
-  zed.text('T', '3', 'half of', request)
-  await story.become(id, 'streaming')
+  const { zed, running: id, request } = await answering(story, 'half of')
   zed.socket.pause() // the close frame waits in its network
   const left = story.net.replicas[0]!.drain()
   await eventually(() => story.net.logged('drain_started').length > 0)
@@ -150,9 +146,7 @@ test('a thread whose making did not reach the log, since a replica was killed, i
 
 test('what an agent says to a replica that begins to leave while it is being welcomed is in the answer', async () => {
   await using story = await tell({ replicas: 2 })
-  const { zed } = await begun(story)
-  const id = await story.post('go on')
-  const { request_id: request } = await zed.command('chat_message', 1)
+  const { zed, running: id, request } = await prompted(story)
   zed.socket.pause() // its network stalls: who comes after it waits a while
   const back = await story.connect(1)
   back.text('T', '3', 'the answer', request)
@@ -200,9 +194,7 @@ test('words of a cancelled turn stay out of later ones, also over a new connecti
 
 test('a connection whose welcome took longer does not take the session back from a newer one, nor tell its turn again', async () => {
   await using story = await tell({ replicas: 2, processes: true })
-  const { zed } = await begun(story)
-  const id = await story.post('go on')
-  const { request_id: request } = await zed.command('chat_message', 1)
+  const { zed, running: id, request } = await prompted(story)
   zed.socket.pause() // its network stalls: it answers no close, and who comes after it waits a while
   const slow = await story.connect(1)
   story.net.replicas[1]!.freeze()

@@ -36,11 +36,17 @@ export async function crossed(story: Story) {
   return { zed, first, queued, sent, typed: (await typed(story, 'typed')).id }
 }
 
-/** A client's turn is being answered: these words of this entry were heard. The answer's first entry is 3. */
-export async function answering(story: Story, words = 'the answer', entry = '3') {
-  const { zed } = await begun(story)
+/** The prompt of the session's second turn has reached the agent. */
+export async function prompted(story: Story) {
+  const { zed, first } = await begun(story)
   const running = await story.post('go on')
   const { request_id: request } = await zed.command('chat_message', 1)
+  return { zed, first, running, request }
+}
+
+/** That turn is being answered: these words of this entry were heard. The answer's first entry is 3. */
+export async function answering(story: Story, words = 'the answer', entry = '3') {
+  const { zed, running, request } = await prompted(story)
   zed.text('T', entry, words, request)
   await story.become(running, 'streaming')
   return { zed, running, request }

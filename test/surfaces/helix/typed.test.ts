@@ -1,6 +1,6 @@
 import { eventually } from '../../support/eventually.js'
 import { startRedisServer, type RedisServer } from '../../support/redis-server.js'
-import { answering, begun, crossed, overlaid, prompts, typed, types } from './scenes.js'
+import { answering, begun, crossed, overlaid, prompted, prompts, typed, types } from './scenes.js'
 import { tell, type Story } from './story.js'
 
 /*
@@ -251,11 +251,7 @@ test('what is typed while Redis is away is a turn when it is back, with its answ
 
 /** Redis goes away, a person types and is answered, the connection closes, and its replica has given up all but that. */
 async function cutInAnOutage(story: Story, redis: RedisServer) {
-  const { zed } = await begun(story)
-  const running = await story.post('go on')
-  const { request_id: request } = await zed.command('chat_message', 1)
-  zed.text('T', '3', 'the', request)
-  await story.become(running, 'streaming')
+  const { zed, running, request } = await answering(story, 'the')
   redis.freeze()
   const { logs } = story.net.replicas[0]!
   const away = () => logs.filter((line) => line['event'] === 'store_unavailable' && line['what'] === 'heartbeat').length
@@ -317,9 +313,7 @@ test('what Redis is away for too long to hear is said to be lost', async () => {
 
 test('late words and errors of earlier turns are not those of what a person typed', async () => {
   await using story = await tell()
-  const { zed, first } = await begun(story)
-  const id = await story.post('go on')
-  const { request_id: request } = await zed.command('chat_message', 1)
+  const { zed, first, running: id, request } = await prompted(story)
   zed.text('T', '4', 'the answer', request)
   zed.completed('T', request)
   await story.become(id, 'completed')

@@ -1,4 +1,4 @@
-import { answering, begun, typed as turnOf, types } from './scenes.js'
+import { answering, begun, prompted, typed as turnOf, types } from './scenes.js'
 import { tell, type Story } from './story.js'
 
 /** A turn of which something was heard before the agent's connection broke. */
@@ -59,9 +59,7 @@ test.each([
   'a prompt that was sent twice is answered as first sent, and heard from entry %s on: %s',
   async (entry, stopReason) => {
     await using story = await tell({ env: { HELIX_QUIET_MS: '100' } })
-    const { zed } = await begun(story)
-    const id = await story.post('go on')
-    const { request_id: request } = await zed.command('chat_message', 1)
+    const { zed, running: id, request } = await prompted(story)
     zed.cut()
     await zed.closed
     const back = await story.connect()
@@ -78,9 +76,7 @@ test.each([
   ['1', 'end_turn'],
 ])('an agent whose numbers have begun anew tells its answer again from entry %s on: %s', async (entry, stopReason) => {
   await using story = await tell()
-  const { zed } = await begun(story)
-  const before = await story.post('go on')
-  const { request_id: asked } = await zed.command('chat_message', 1)
+  const { zed, running: before, request: asked } = await prompted(story)
   zed.text('T', '10', 'Ten', asked)
   zed.completed('T', asked)
   await story.become(before, 'completed')
@@ -104,9 +100,7 @@ test.each([
   ['0 1', 'unconfirmed'],
 ])('of the entries %s an earlier turn has the one with number 1, which is not shown: %s', async (order, stopReason) => {
   await using story = await tell()
-  const { zed } = await begun(story)
-  const id = await story.post('go on')
-  const { request_id: request } = await zed.command('chat_message', 1)
+  const { zed, running: id, request } = await prompted(story)
   for (const entry of order.split(' ')) zed.text('T', entry, entry === '1' ? 'hi' : 'again', request)
   zed.completed('T', request)
   expect(await story.become(id, 'completed')).toMatchObject({ text: 'again', stopReason })
